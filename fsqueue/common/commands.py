@@ -18,7 +18,7 @@ def command(name: str, *arguments: str, **options: str | bool | Iterable[str]) -
     command must not take one that begins with a dash for an option.
 
     Args:
-        name: of the command.
+        name: the command's name.
         arguments: its arguments.
         options: by name, with ``_`` for a dash. True stands for a flag, several values for an
             option that is repeated, and an option without a value is left out.

@@ -77,7 +77,7 @@ class Field(NamedTuple):
 
 
 def _is_number(text: str) -> bool:
-    """Whether a text has no unit. Where only numbers count as numbers, it is refused."""
+    """Whether a duration's text has no unit. Then `strict` decides whether it is accepted."""
     return not set(text) & set("wdhms:")
 
 

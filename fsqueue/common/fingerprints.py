@@ -1,4 +1,4 @@
-"""Fingerprints of failures: what makes two of them the same one to a person.
+"""Fingerprints of failures, which group the failures that a person would call the same.
 
 A fingerprint is a digest of the exception's type, of its message without the parts that change from
 call to call, and of the file and function in the user's code that raised it. It has no line number,

@@ -1,4 +1,4 @@
-"""Tells the exceptions of signal handlers from those of the code that they interrupt."""
+"""Distinguishes exceptions raised by signal handlers from those of the interrupted code."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 
 def of_signal_handler(error: BaseException) -> bool:
-    """Whether a signal handler raised an exception, in the middle of the code that it interrupted.
+    """Whether a signal handler raised an exception in the code that it interrupted.
 
-    Python calls handlers in the main thread, with the frame that they interrupt: it is the one
-    before the handler's own in the traceback. Python's handler of Ctrl-C has no frame.
+    Python calls handlers in the main thread and passes them the interrupted frame, which comes just
+    before the handler's own frame in the traceback. Python's handler of Ctrl-C has no frame.
     """
     if threading.current_thread() is not threading.main_thread():
         return False
@@ -30,7 +30,7 @@ def of_signal_handler(error: BaseException) -> bool:
 
 
 def _was_given(frame: FrameType, other: FrameType) -> bool:
-    """Whether a function has another frame among its arguments, also of the kind ``*args``."""
+    """Whether a function got another frame as an argument, including in ``*args``."""
     values = list(frame.f_locals.values())
     values += [part for value in values if type(value) is tuple for part in value]
     return any(value is other for value in values)

@@ -2,7 +2,7 @@
 
 An event loop may run in the main thread, where a signal handler can raise an exception between any
 two instructions. The standard library's pools and futures have locks that such an exception leaves
-held: then their threads stand still, and the process never ends. So this pool uses only what C code
+held: then their threads hang, and the process never ends. So this pool uses only what C code
 does in one step: queues, deques and plain locks.
 """
 
@@ -99,13 +99,13 @@ class Threads:
             self._idle.append(None)
 
     def end(self) -> None:
-        """End the threads after the functions that they call; the others are not called."""
+        """End the threads after their current functions. Queued functions are not called."""
         self._ended = True
         for _ in self._threads:
             self._jobs.put(None)
 
     def finish(self) -> None:
-        """Wait until all functions have returned, but not for ever."""
+        """Wait until all functions have returned, for a limited time."""
         for job in list(self._unfinished):
             job.over.acquire(timeout=_PATIENCE)
 
@@ -183,12 +183,12 @@ async def in_thread_or_here(function: Callable[..., R], /, *args: object) -> R:
 def when_threads_start(
     start: Callable[[], R], what: str, aborted: threading.Event | None = None
 ) -> R:
-    """Start a thread for a body, which waits until this process may have another one.
+    """Start a thread for a body. Waits while this process has reached its limit of threads.
 
     Args:
         start: starts the thread; raises RuntimeError if that is impossible now.
-        what: what cannot go on without the thread, for the log.
-        aborted: set when the worker is to end at once.
+        what: what has to wait for the thread, for the log.
+        aborted: set when the worker must end immediately.
 
     Raises:
         RuntimeError: the worker ends meanwhile.

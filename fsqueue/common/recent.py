@@ -8,7 +8,7 @@ import threading
 class RecentTexts:
     """Remembers the texts that were added last, and forgets the oldest ones. Thread-safe.
 
-    A process that lives for months must not grow with every bad file that it meets.
+    A process that lives for months must not grow with every bad file that it finds.
 
     Args:
         limit: number of texts that are remembered.

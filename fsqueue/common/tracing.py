@@ -1,7 +1,7 @@
 """OpenTelemetry spans from the caller to the worker, in processes that use OpenTelemetry.
 
-A process uses OpenTelemetry if it has imported ``opentelemetry.trace``. fsqueue does not import it
-by itself. Without an SDK in the process, the spans are dropped. The names of spans and attributes
+A process uses OpenTelemetry if it has imported ``opentelemetry.trace``. fsqueue itself never
+imports it. Without an SDK in the process, the spans are dropped. The names of spans and attributes
 follow https://opentelemetry.io/docs/specs/semconv/messaging/messaging-spans/.
 """
 

@@ -115,7 +115,7 @@ def parse_duration(text: str) -> float | None:
         found = _from_clock(clock)
     elif _PARTS.fullmatch(text) is not None:
         parts = _PART.findall(text)
-        if len({unit for _, unit in parts}) < len(parts):  # "1h1h" must be a typing error
+        if len({unit for _, unit in parts}) < len(parts):  # "1h1h" must be a typo
             return None
         found = sum(float(number) * _UNITS[unit] for number, unit in parts)
     else:
