@@ -1,4 +1,4 @@
-"""Names by which another process imports an object, and the import by such a name."""
+"""Finds the name by which another process can import an object, and imports objects by name."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _being_imported: list[str] = []
 
 
 def import_for_command(module: str) -> ModuleType:
-    """Import the module of an application for a command, such as a worker that is to serve it."""
+    """Import the module of an application for a command, such as ``fsqueue worker``."""
     _being_imported.append(module)
     try:
         return importlib.import_module(module)

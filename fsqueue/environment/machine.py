@@ -1,4 +1,4 @@
-"""What settings depend on: this machine's processors, its user and its temporary folder."""
+"""Facts about this machine that settings depend on: processors, user and temporary folder."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def default_root(app_id: str) -> Path:
 
 
 def unread_root() -> str:
-    """A remark on a variable that was meant to set the root, behind "no root is set"."""
+    """A hint to append to "no root is set", if a misspelled variable was meant to set it."""
     return " (FSQUEUE_ROOT is not read: FSQUEUE__ROOT is)" if "FSQUEUE_ROOT" in os.environ else ""
 
 

@@ -1,4 +1,4 @@
-"""Which version of a module this process has loaded, to notice workers with older code."""
+"""Detects workers with older code: records which version of a module a process has loaded."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class ModuleCode:
     """The source of a module as this process has loaded it.
 
     Made while the module is being loaded, when it costs one `stat`. The file is read once, when
-    the digest is needed first.
+    the digest is first needed.
 
     Args:
         module: the module's name.
@@ -33,7 +33,7 @@ class ModuleCode:
     def _now(self) -> tuple[int, int] | None:
         try:
             found = os.stat(self.path)
-        except OSError:  # it has no file, or not any more
+        except OSError:  # it has no file, or the file was removed
             return None
         return found.st_mtime_ns, found.st_size
 
@@ -55,7 +55,7 @@ class ModuleCode:
         return "" if self.digest == CHANGED else self.digest
 
     def reason_against(self, digest: str) -> str:
-        """Why code with another digest differs from this; empty if it does not, or is not known."""
+        """How code with another digest differs from this; empty if it does not or if unknown."""
         mine = self.digest
         if not digest or digest == mine or not mine:
             return ""

@@ -1,7 +1,7 @@
 """Starts programs, while no other thread of this process can fork.
 
-A fork of another thread, by a pool of `multiprocessing` say, copies the pipe by which `Popen` hears
-that its program has begun. `Popen` then waits until the forked process has ended, too.
+A fork in another thread, for example by a `multiprocessing` pool, copies the pipe that tells
+`Popen` that its program has started. `Popen` then also waits for the forked process to end.
 """
 
 from __future__ import annotations

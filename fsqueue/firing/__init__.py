@@ -1,4 +1,4 @@
-"""Fires triggers: detects occurrences, and publishes each call that follows once.
+"""Fires triggers: detects occurrences, and publishes each resulting call once.
 
 An occurrence is a tick, an event, or the end of a call.
 
@@ -7,9 +7,9 @@ Modules::
     engine      detects occurrences and fires the triggers that wait for them
     watched     the triggers that a process watches
     bound       a trigger of a task, and the user's functions in it
-    ends        the occurrences when a call ends
+    ends        the occurrences of the end of a call
     inline      triggers in sync mode, where tasks run in the calling thread
-    travel      occurrences as bytes
+    travel      serializes occurrences
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A trigger of a task, and calls of the user's functions in it."""
+"""A trigger that belongs to a task, and the calls of the user's functions in it."""
 
 from __future__ import annotations
 

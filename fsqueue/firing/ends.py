@@ -1,4 +1,4 @@
-"""The occurrences when a call ends."""
+"""Makes the occurrences of the end of a call."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def ends_by_queue(ended: Ended, when: datetime) -> Iterator[Occurrence]:
-    """The occurrences when the queue itself has ended a call or all calls of a batch."""
+    """The occurrences for a call, or all calls of a batch, that the queue itself has ended."""
     for invocation in [f"{ended.id}:{index}" for index in range(ended.members)] or [ended.id]:
         yield Occurrence(
             invocation,

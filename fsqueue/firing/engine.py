@@ -119,7 +119,7 @@ class Firing:
     # -- ticks and events -----------------------------------------------------------------
 
     def attend(self) -> float:
-        """Fire what is due. Returns the seconds until the next check at the latest."""
+        """Fire what is due. Returns the seconds after which to check again at the latest."""
         self._session.client.now()  # refreshes the file server's clock
         store = self._session.store
         self._renew_state(store)
@@ -254,7 +254,7 @@ class Firing:
             answer: how it ends; None: another process has ended it.
 
         Raises:
-            OSError: the shared directory failed. A repetition completes what is left to do.
+            OSError: the shared directory failed. Call it again to complete the rest.
         """
         call, store = execution.call, execution.context.store
         if call.task not in self._watched.ends:

@@ -1,4 +1,4 @@
-"""Occurrences as bytes, for workers that read them later.
+"""Serializes occurrences for workers that read them later.
 
 The first line names the application's serializer. An application with the serializer "json"
 unpickles nothing.

@@ -189,7 +189,7 @@ class OnException(OnEnd, frozen=True):
 
 
 class AnyOf(Trigger, frozen=True):
-    """Fires each time that one of its parts fires."""
+    """Fires each time one of its parts fires."""
 
     parts: tuple[Trigger, ...]
 
@@ -209,7 +209,7 @@ class AllOf(Trigger, frozen=True):
 
 
 def any_of(*triggers: Trigger, arguments: Provider = None) -> Trigger:
-    """Run the task each time that one of several triggers fires. ``a | b`` is the same.
+    """Run the task each time one of several triggers fires. ``a | b`` is the same.
 
     Args:
         triggers: the parts.

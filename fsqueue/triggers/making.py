@@ -1,4 +1,4 @@
-"""The functions by which users create triggers. They check all arguments."""
+"""The functions with which users create triggers. They check all arguments."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def cron(
 def on_event(
     name: str, fits: Callable[[Any], bool] | None = None, *, arguments: Provider = None
 ) -> Trigger:
-    """Run the task each time that ``app.emit(name, payload)`` is called.
+    """Run the task each time ``app.emit(name, payload)`` is called.
 
     Args:
         name: up to 64 letters, digits, ``-``, ``_`` and ``.``.
@@ -97,7 +97,7 @@ def on_event(
 def on_status(
     task: Callable[..., Any] | str, *states: State | str, arguments: Provider = None
 ) -> Trigger:
-    """Run the task each time that a call of another task ends in one of the given states.
+    """Run the task each time a call of another task ends in one of the given states.
 
     Args:
         task: the task, or its name ``module.function``.
@@ -119,7 +119,7 @@ def on_status(
 def on_result(
     task: Callable[..., Any] | str, wanted: Any, *, arguments: Provider = None
 ) -> Trigger:
-    """Run the task each time that a call of another task returns a matching value.
+    """Run the task each time a call of another task returns a matching value.
 
     Args:
         task: the task, or its name ``module.function``.
@@ -143,7 +143,7 @@ def on_exception(
     *classes: type[BaseException],
     arguments: Provider = None,
 ) -> Trigger:
-    """Run the task each time that a call of another task fails with one of the given exceptions.
+    """Run the task each time a call of another task fails with one of the given exceptions.
 
     The trigger fires after the last retry. Errors of the queue itself, like `WorkerLostError`,
     count too.
