@@ -225,14 +225,14 @@ class FSQueue:
                 yield value
 
     def emit(self, name: str, payload: Any = None) -> str:
-        """Emit an event, which no death can undo: each task with a trigger for it runs once.
+        """Emit an event. It survives crashes: each task with a trigger for it runs once.
 
         An event without a trigger stays in the spool until ``result_ttl`` has passed.
 
         Args:
             name: up to 64 letters, digits, ``-``, ``_`` and ``.``.
             payload: the tasks' arguments unless the trigger sets them: a dict by name, None gives
-                none, anything else is the only one.
+                none, anything else becomes the only argument.
 
         Returns:
             The event's id.
@@ -246,7 +246,7 @@ class FSQueue:
         return self.triggers.emit(name, payload)
 
     def close(self) -> None:
-        """Leave the spool now, not only at the end of the process. The next call joins it again."""
+        """Leave the spool now, not at the end of the process. The next call joins it again."""
         self._session.close()
 
     def move(self, root: os.PathLike[str] | None) -> None:
@@ -254,7 +254,7 @@ class FSQueue:
         self._session.move(None if root is None else Path(root))
 
     def status(self) -> AppStatus:
-        """What waits and runs in the spool, of any application. Jupyter shows tables."""
+        """The waiting and running calls of all applications in the spool. Jupyter shows tables."""
         return AppStatus.of(self.store, self.conf.heartbeat)
 
     # -- workers ------------------------------------------------------------------------
@@ -265,7 +265,7 @@ class FSQueue:
         return self._runner.get("own") or self._runner.setdefault("own", self.make_runner())
 
     def make_runner(self, **options: Unpack[RunnerOptions]) -> Runner:
-        """A worker with settings of its own.
+        """A worker with its own settings.
 
         Args:
             **options: all have defaults. ``kind``: "thread" or "process". ``concurrency``: number
@@ -325,7 +325,7 @@ class FSQueue:
 
         Args:
             profile: name of a table ``[launch.NAME]`` of the configuration file.
-            on_exit: what becomes of the jobs at the end of the block: "drain" cancels those that
+            on_exit: what happens to the jobs at the end of the block: "drain" cancels those that
                 wait and lets workers finish their calls, "keep" leaves all as they are, "now" also
                 cancels those that run.
             overrides: values that replace those of the profile, such as ``max=20``.

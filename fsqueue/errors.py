@@ -174,7 +174,7 @@ class UnknownInvocationError(InvocationError):
 
 
 class WalltimeError(InvocationError):
-    """The ends of `max_cuts` jobs cut the invocation off, each after nearly all the job's time."""
+    """The ends of `max_cuts` batch jobs cut the invocation off, each after nearly the whole job."""
 
 
 class WorkerLostError(InvocationError):
@@ -182,7 +182,7 @@ class WorkerLostError(InvocationError):
 
 
 class RemoteError(InvocationError):
-    """Stands for a body's exception that could not be sent.
+    """A substitute for a body's exception that could not be sent.
 
     Attributes:
         type_name: qualified name of the exception's class on the worker.

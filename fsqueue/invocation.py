@@ -28,7 +28,7 @@ class Invocation(Generic[R_co]):
     """A call of a task and its result. Calling a task returns one, as does ``app.invocation(id)``.
 
     Attributes:
-        id: names the call in every process of the spool.
+        id: identifies the call in every process of the spool.
     """
 
     def __init__(self, pending_result: PendingResult, member: int | None = None) -> None:
@@ -316,7 +316,7 @@ class InvocationGroup(Generic[R_co]):
             yield value
 
     def cancel(self) -> int:
-        """Cancel the calls that have not ended, and return how many they were."""
+        """Cancel the calls that have not ended, and return their number."""
         return sum(invocation.cancel() for invocation in self._invocations)
 
     def abandon(self, *, stop: bool = False) -> None:

@@ -114,7 +114,7 @@ def given(value: Any) -> Any:
 
 
 class Unresolved:
-    """Stands for a result where arguments are only displayed."""
+    """A placeholder for a result where arguments are only displayed."""
 
     def __init__(self, invocation_id: str) -> None:
         self.id = invocation_id

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
-# A function with ``**kwargs`` can be called in any number of ways.
+# A function with ``**kwargs`` can be called in countless ways.
 _FORMS = 100
 
 OnEnd: TypeAlias = "Callable[[str, str, Any, BaseException | None], object]"
@@ -233,7 +233,7 @@ class Task(Generic[P, R]):
         """Publish one call for a trigger, unless its key was used before. True if it is new.
 
         Raises:
-            OSError: the shared directory failed. A repetition completes what is left to do.
+            OSError: the shared directory failed. Call it again to complete the rest.
         """
         call = self.bind(args, kwargs)
         packed = self._publisher.encode(*call)

@@ -162,7 +162,7 @@ class FaultyFilesystem(Filesystem):
         self.inject(*faults)
 
     def inject(self, *faults: Fault) -> None:
-        """Begin a new trace, with these faults in place of all former ones."""
+        """Start a new trace. These faults replace all earlier ones."""
         with self._mutex:
             self.trace = []
             self._pending = [(fault, []) for fault in faults]

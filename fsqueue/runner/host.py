@@ -30,21 +30,21 @@ class Triggers(Protocol):
         """Whether a worker must call `attend` regularly."""
 
     def attend(self) -> float:
-        """Fire the triggers that are due; returns the seconds until the latest next poll."""
+        """Fire what is due. Returns the seconds after which to check again at the latest."""
 
     def ended(self, execution: Execution, answer: Answer | None) -> None:
-        """Fire the triggers on the end of a call, before its outcome is published.
+        """Fire the triggers that wait for the end of a call, before its outcome is published.
 
         Args:
             answer: how it ends; None if another process has ended it.
 
         Raises:
-            OSError: the shared directory failed; a second call does the rest.
+            OSError: the shared directory failed. Call it again to complete the rest.
         """
 
 
 class Host(Protocol):
-    """An application: settings, a spool and a way from a task's name to its function."""
+    """An application: its settings, its spool, and the lookup of a task's function by name."""
 
     @property
     def conf(self) -> Config:
@@ -56,14 +56,14 @@ class Host(Protocol):
 
     @property
     def root(self) -> str:
-        """Absolute path of the shared directory, which is not opened."""
+        """Absolute path of the shared directory. Does not open it."""
 
     def expect_spool(self, spool_id: str) -> None:
         """Let `store` open only this spool, and never create one."""
 
     @property
     def events(self) -> bool:
-        """Whether to listen to bells, which announce news to processes of the same machine."""
+        """Whether file system events wake this process."""
 
     @property
     def app_id(self) -> str:
@@ -93,7 +93,7 @@ def resolver_of(host: Host, *, executor: bool) -> Callable[[str], Body]:
     """The function that finds the bodies of tasks.
 
     Args:
-        executor: whether it runs the calls of executors, too.
+        executor: also run the calls of `fsqueue.Executor`.
     """
 
     def resolve(task: str) -> Body:
