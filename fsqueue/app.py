@@ -201,7 +201,7 @@ class FSQueue:
         """A call by its id, whichever process made it. It exists until its result expires.
 
         Raises:
-            ValueError: the text is not an invocation id.
+            ValueError: the string is not an invocation id.
         """
         carrier, member = split_member(invocation_id)
         client_of(carrier)
@@ -276,7 +276,7 @@ class FSQueue:
                 ``executor``: also run the calls of `fsqueue.Executor`.
                 ``time_limit``, ``stop_margin``, ``idle_timeout``, ``max_tasks``, ``until_empty``:
                 as the flags of ``fsqueue worker``; at its ``time_limit`` it ends this process if
-                bodies still run then. It does not leave before its batch job ends without one.
+                bodies still run then. Without one, it does not leave before its batch job ends.
 
         Raises:
             ConfigError: a value is bad; the message names it.
@@ -296,7 +296,7 @@ class FSQueue:
     ) -> LocalWorkers:
         """Start workers on this machine; a context manager that drains them at its end.
 
-        They run until then, even if this process forgets the object, but never outlive it.
+        They run until then, even if this process drops the object, but never outlive the process.
 
         Args:
             count: number of worker processes. One that dies is replaced.

@@ -281,7 +281,7 @@ def configured_application() -> tuple[str, str] | None:
     """The application that the configuration names, and where: ``FSQUEUE__APP`` or the file.
 
     Raises:
-        ConfigError: ``app`` is not a text.
+        ConfigError: ``app`` is not a string.
     """
     if name := os.environ.get(f"{PREFIX}APP"):
         return name, f"named by {PREFIX}APP"
@@ -326,7 +326,7 @@ class _Offer(NamedTuple):
                 text = f"{self.source}: {self.key} = {self.value!r}: {cause}"
                 raise ConfigError(text) from error
             raise ConfigError(f"{self.source}: {error}") from error
-        if result is None:  # msgspec converts the text "null" to None
+        if result is None:  # msgspec converts the string "null" to None
             raise ConfigError(f"{self.source}: {field.refuse(self.key, self.value)}")
         return result
 

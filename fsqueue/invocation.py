@@ -105,8 +105,8 @@ class Invocation(Generic[R_co]):
         """Wait for the value and return it.
 
         Args:
-            timeout: longest wait in seconds; None or infinity means no limit. A body that runs
-                the awaited call itself finishes it first.
+            timeout: longest wait in seconds; None or infinity means no limit. It does not interrupt
+                a body that runs the awaited call itself.
 
         Raises:
             TypeError: the timeout is not a number.
@@ -140,7 +140,7 @@ class Invocation(Generic[R_co]):
         return value
 
     async def async_result(self) -> R_co:
-        """The return value, without blocking the event loop. Cancelling it leaves the call."""
+        """Await the return value. Cancelling the wait does not cancel the call."""
         value: R_co = await self._pending_result.async_value(self._member)
         return value
 

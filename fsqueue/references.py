@@ -109,7 +109,7 @@ def value_of(invocation_id: str) -> Any:
 
 
 def given(value: Any) -> Any:
-    """Unpickle a value that the bytes contain themselves: a group is the list of its members."""
+    """Unpickle a value that the bytes contain: a group becomes the list of its members."""
     return value
 
 

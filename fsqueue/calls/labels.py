@@ -45,7 +45,7 @@ def label_of(template: str, bound: Callable[[], inspect.BoundArguments]) -> str:
     """The label of a call; empty if its arguments do not fit the template.
 
     Args:
-        template: a text with the names of parameters in braces, as for `str.format`.
+        template: a string with the names of parameters in braces, as for `str.format`.
         bound: gives the call's arguments.
     """
     try:
@@ -60,7 +60,7 @@ def label_of(template: str, bound: Callable[[], inspect.BoundArguments]) -> str:
 
 
 def fitted(text: str) -> str:
-    """A text as a label."""
+    """A string as a label."""
     return text.encode("utf-8", "backslashreplace").decode()[:LONGEST_LABEL]
 
 

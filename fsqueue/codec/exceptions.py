@@ -4,7 +4,7 @@ An exception is sent as a list of records, one for each exception that can be re
 (its cause, its context, members of a group, attributes). Numbers link the records. So chains can
 be long or circular, and an exception that cannot be sent does not affect the others.
 
-A record contains texts and numbers, which can always be read. If the worker could unpickle the
+A record contains strings and numbers, which can always be read. If the worker could unpickle the
 pickled exception, the record contains these bytes too. Where the caller cannot unpickle them, the
 texts become a `RemoteError`.
 
@@ -96,7 +96,7 @@ def encode_exception(
 
     Args:
         codec: the serializer of the call: "json", or one with pickles.
-        longest: exceptions whose pickles have more bytes are described by their texts.
+        longest: exceptions with larger pickles are described by their type, message and traceback.
         held: which exceptions of the exception's own code are caught. A worker catches every
             `BaseException`: a ``__reduce__`` that exits must not end a slot, and no order reaches
             the worker here.

@@ -186,7 +186,7 @@ _FEW = 16
 
 
 def are_simple(value: Any, atoms: frozenset[type] = _ATOMS) -> bool:
-    """Whether a value is the arguments of a call, and these are a few numbers or texts."""
+    """Whether a value is the arguments of a call, and these are a few numbers or strings."""
     if type(value) is not tuple or len(value) != 2:  # noqa: PLR2004 - arguments are a pair
         return False
     args, kwargs = value

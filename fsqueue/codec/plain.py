@@ -24,7 +24,7 @@ def encode_json(value: Any, what: str, place: Callable[[str], str] = part_at) ->
     """A value as one line of JSON.
 
     Args:
-        value: made of dicts with texts as keys, lists, tuples, texts, numbers, booleans and None.
+        value: made of dicts with string keys, lists, tuples, strings, numbers, booleans and None.
         what: names the value in the error.
         place: describes the place of a part, from its path.
 
@@ -63,7 +63,7 @@ def decode_json(data: bytes | memoryview, what: str) -> Any:
 
 def _fault(value: Any, place: Callable[[str], str], path: str = "") -> str:
     """Describe the first part of a value that JSON would lose or change; empty if there is none."""
-    kind = type(value)  # the exact type: an enum of texts would arrive as a text
+    kind = type(value)  # the exact type: a string enum would arrive as a string
     if kind in _LEAVES or (kind is float and math.isfinite(value)):
         return ""
     if kind is dict:

@@ -39,5 +39,5 @@ def type_name(cls: type) -> str:
 
 
 def summary(error: BaseException) -> str:
-    """An error in one line, such as ``TypeError: cannot pickle ...``."""
+    """An error as one line, such as ``TypeError: cannot pickle ...``."""
     return f"{type(error).__name__}: {capped(safe_str(error), 4096)}"

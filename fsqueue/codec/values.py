@@ -83,7 +83,7 @@ def encode(
 
 
 def encode_if_simple(value: Any, codec: str) -> bytes | None:
-    """What `encode` returns for a call's arguments that are a few numbers or texts; else None.
+    """What `encode` returns for a call's arguments that are a few numbers or strings; else None.
 
     Such arguments hold no invocation and no memory that is better not copied, and pickling them
     cannot fail.

@@ -1,4 +1,4 @@
-"""Commands of fsqueue as text that can be copied into a shell."""
+"""Formats fsqueue commands, to be copied into a shell."""
 
 from __future__ import annotations
 

@@ -49,8 +49,8 @@ class Field(NamedTuple):
 
         Args:
             name: the field's name, for the message.
-            strict: accept only numbers as numbers; otherwise also texts of numbers.
-            words: accept texts such as "yes" and "off" as booleans.
+            strict: accept only numbers as numbers; otherwise also strings with numbers.
+            words: accept strings such as "yes" and "off" as booleans.
             decode: converts values of types that msgspec does not know; its ``dec_hook``.
 
         Raises:
@@ -77,7 +77,7 @@ class Field(NamedTuple):
 
 
 def _is_number(text: str) -> bool:
-    """Whether a duration's text has no unit. Then `strict` decides whether it is accepted."""
+    """Whether a duration string has no unit. Then `strict` decides whether it is accepted."""
     return not set(text) & set("wdhms:")
 
 

@@ -191,7 +191,7 @@ def when_threads_start(
         aborted: set when the worker must end immediately.
 
     Raises:
-        RuntimeError: the worker ends meanwhile.
+        RuntimeError: the worker ended before the thread could start.
     """
     aborted = aborted or threading.Event()
     pause = _FIRST_PAUSE

@@ -15,7 +15,7 @@ CONTINUED = "  | "
 
 
 def printable(text: str, *, keep: str = "") -> str:
-    r"""A text with control characters replaced by escapes such as ``\n`` or ``\x1b``.
+    r"""Text with control characters replaced by escapes such as ``\n`` or ``\x1b``.
 
     Line separators, bidirectional controls and halves of surrogate pairs are replaced too.
 
@@ -36,7 +36,7 @@ def indented(text: str, prefix: str = "  ") -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """A short text for a duration in seconds, such as ``4.2s``, ``3m05s`` or ``2d04h``."""
+    """A duration in seconds as a short string, such as ``4.2s``, ``3m05s`` or ``2d04h``."""
     if seconds is None:
         return "-"
     if seconds < _FEW:
@@ -54,7 +54,7 @@ def counted(number: int, noun: str) -> str:
 
 
 def moment(seconds: float) -> str:
-    """A text for a time of the file server's clock, in this machine's time zone."""
+    """A time of the file server's clock as a string, in this machine's time zone."""
     from datetime import UTC, datetime
 
     try:

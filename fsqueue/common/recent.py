@@ -1,4 +1,4 @@
-"""A set of bounded size."""
+"""A bounded set of strings."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import threading
 
 
 class RecentTexts:
-    """Remembers the texts that were added last, and forgets the oldest ones. Thread-safe.
+    """Remembers the strings that were added last, and forgets the oldest ones. Thread-safe.
 
     A process that lives for months must not grow with every bad file that it finds.
 
     Args:
-        limit: number of texts that are remembered.
+        limit: number of strings to remember.
     """
 
     def __init__(self, limit: int = 1_000) -> None:
@@ -20,7 +20,7 @@ class RecentTexts:
         self._texts: dict[str, None] = {}
 
     def add(self, text: str) -> bool:
-        """Remember a text; False if it was remembered already."""
+        """Remember a string; False if it was remembered already."""
         with self._mutex:
             if text in self._texts:
                 return False

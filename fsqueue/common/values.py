@@ -102,9 +102,9 @@ def patience(name: str, value: Any) -> float | None:
 
 
 def parse_duration(text: str) -> float | None:
-    """The duration of a text, in seconds; None if it is invalid or longer than `LONGEST`.
+    """Parse a duration into seconds; None if it is invalid or longer than `LONGEST`.
 
-    Texts are a number of seconds ("90"), numbers with units ("40m", "1h30m", "1.5h", "2d 4h",
+    It may be a number of seconds ("90"), numbers with units ("40m", "1h30m", "1.5h", "2d 4h",
     "500ms"), or a clock ("02:00:00", or with days "1-02:00:00"). "10:00" is invalid: Slurm reads it
     as ten minutes, other systems as ten hours.
     """
@@ -124,11 +124,11 @@ def parse_duration(text: str) -> float | None:
 
 
 def duration(name: str, value: Any) -> float:
-    """A duration in seconds, from a number or a text.
+    """A duration in seconds, from a number or a string.
 
     Args:
         name: the setting, for the message.
-        value: a number of seconds, or a text for `parse_duration`.
+        value: a number of seconds, or a string for `parse_duration`.
 
     Raises:
         ValueError: the value is invalid or longer than `LONGEST`.
@@ -157,7 +157,7 @@ def _from_clock(match: re.Match[str]) -> float:
 def parse_clock(text: str) -> float | None:
     """The seconds of a batch system's time, ``[days-][hours:]minutes:seconds``.
 
-    None for any other text, such as UNLIMITED or INVALID.
+    None for any other string, such as UNLIMITED or INVALID.
     """
     text = text.strip()
     if (clock := _CLOCK.fullmatch(text)) is not None:
@@ -168,7 +168,7 @@ def parse_clock(text: str) -> float | None:
 
 
 def format_duration(seconds: float) -> str:
-    """The shortest text that `parse_duration` reads as the same time: "4h", "1h30m", "1.5s".
+    """The shortest string that `parse_duration` reads as the same time: "4h", "1h30m", "1.5s".
 
     Fractions are rounded to milliseconds.
     """

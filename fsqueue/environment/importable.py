@@ -50,7 +50,7 @@ def importable_name(wanted: object, first: Iterable[str] = ()) -> str | None:
 
 
 def _advice(module: str, error: Exception) -> str:
-    """What to do on the worker's side. The text is shown on the caller's, so it names the place."""
+    """What to do on the worker's side. The caller sees this message, so it names the place."""
     host, lacks = os.uname().nodename, isinstance(error, ModuleNotFoundError) and error.name
     if lacks and not f"{module}.".startswith(f"{lacks}."):
         return f"Install it on {host} for {sys.executable}."

@@ -93,6 +93,6 @@ def arguments_of(bound: Bound, occurrence: Occurrence) -> Arguments | None:
 
 
 def digest(*parts: str) -> str:
-    """A short name for a combination of texts."""
+    """A short digest of several strings."""
     text = "\0".join(parts).encode("utf-8", "surrogatepass")
     return hashlib.blake2b(text, digest_size=12, person=b"fsqueue trigger").hexdigest()

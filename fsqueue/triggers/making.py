@@ -123,8 +123,8 @@ def on_result(
 
     Args:
         task: the task, or its name ``module.function``.
-        wanted: the value, if it is a text, bytes, number, bool or None; or a function that returns
-            whether a value matches.
+        wanted: the value, if it is a string, bytes, number, bool or None; or a function that
+            returns whether a value matches.
         arguments: as for `cron`; ``lambda occurrence: (occurrence.result,)`` passes the value on.
 
     Raises:

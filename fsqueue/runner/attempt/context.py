@@ -77,7 +77,7 @@ class WorkerContext:
         while_waiting: called about four times a second while a slot waits for a coroutine.
         callers: knows which callers are gone.
         flusher: writes what bodies print and report; None is the one of this process.
-        time_left: of the worker.
+        time_left: the end of the worker's time.
         show_devices: called with the names of the GPUs that the next body may use, if it runs in a
             process of its own.
         on_limit: called with the seconds that a body may take, if this process may be killed to end
@@ -197,7 +197,7 @@ class Execution:
         """Cancel its coroutine, from any thread.
 
         Returns:
-            False if it has none, or if the time to clean up after the first call is over.
+            False if it has none, or if the time to clean up after the first call has passed.
 
         Args:
             ending: how the execution ends, unless it is settled in another way.

@@ -132,7 +132,7 @@ def _read(context: WorkerContext, claim: Claim) -> tuple[Execution, Payload] | F
 
 
 def _is_too_long(execution: Execution) -> bool:
-    """Whether a call without a walltime should wait for a worker with more time, by its timeout.
+    """Whether a call without a walltime, judged by its timeout, needs a worker with more time.
 
     A waiting body runs it in any case: there may be no other worker.
     """
@@ -143,7 +143,7 @@ def _is_too_long(execution: Execution) -> bool:
 
 
 def _nothing() -> None:
-    """The last step of an attempt whose file has vanished: its claim is only released."""
+    """Do nothing: the last step of an attempt whose file has vanished."""
 
 
 def _withdraw(execution: Execution) -> None:

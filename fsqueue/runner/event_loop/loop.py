@@ -75,7 +75,7 @@ class BodyRun:
         """Wait for the value, or raise what the body raised.
 
         Args:
-            while_waiting: called about four times a second meanwhile.
+            while_waiting: called about four times a second during the wait.
         """
         while not self._over.wait(_POLL):
             if self._loop.closed:
@@ -287,7 +287,7 @@ os.register_at_fork(after_in_child=_forget)
 
 
 def not_blocking_the_loop() -> contextlib.AbstractContextManager[None]:
-    """A block that waits for another call; if the loop runs this code, it continues meanwhile."""
+    """A block that waits for another call. If the loop runs this code, another thread drives it."""
     if _loop is None or asyncio._get_running_loop() is not _loop._loop:  # noqa: SLF001
         return contextlib.nullcontext()
     return _loop.aside()

@@ -137,7 +137,7 @@ def end(
 
 
 def stop(roots: Callable[[list[Relative]], Iterable[int]]) -> set[int]:
-    """Stop processes and everything below them, as before `end`; returns their ids.
+    """Stop processes and everything below them, as `end` does first. Returns their ids.
 
     Raises:
         OSError: this process has reached its limit of open files.

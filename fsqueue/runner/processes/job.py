@@ -24,7 +24,7 @@ NODE: Final = "FSQUEUE_JOB_NODE"
 FLEET: Final = "FSQUEUE_FLEET"
 TOKEN: Final = "FSQUEUE_FLEET_TOKEN"  # noqa: S105 - it identifies a submission, no secret
 SUPERVISOR: Final = "FSQUEUE_SUPERVISOR"
-"""The process that supervises this worker, which leaves with it."""
+"""Holds the process id of the worker's supervisor. The worker leaves when that process ends."""
 RESTART: Final = 75
 """Exit code of a supervised worker that leaves in order to be replaced."""
 
@@ -38,7 +38,7 @@ class Host(NamedTuple):
     ask: Callable[[Sequence[str]], str]
     """Run a command and return its standard output; empty if it fails."""
     read: Callable[[str], str]
-    """Content of a small text file; empty if there is none."""
+    """The content of a small text file; empty if there is none."""
     wall: Callable[[], float]
     """Seconds since the epoch by this node's clock."""
     monotonic: Callable[[], float]

@@ -130,7 +130,7 @@ def _count(text: str) -> int | None:
 
 
 def _oar_cores(environ: Mapping[str, str], host: Host) -> int:
-    """OAR's file has a line with the node's name for each core."""
+    """Cores of this node in OAR's file, which names the node once for each core."""
     lines = host.read(environ.get("OAR_NODEFILE", "")).split()
     short = host.node.partition(".")[0]
     return sum(line.partition(".")[0] == short for line in lines)

@@ -269,7 +269,7 @@ def leave_to_the_worker() -> None:
 
 @contextlib.contextmanager
 def held_back() -> Iterator[None]:
-    """Block the signals while a process of the worker starts in the block, so that none can end it.
+    """Block signals while the block starts a process of the worker, so that none can end it.
 
     The process inherits the blocked signals until it calls `leave_to_the_worker`.
     multiprocessing's resource tracker never calls it, and ends when the other processes have.
