@@ -1,1 +1,1 @@
-"""Mechanisms of the spool beyond publishing and claiming calls, one in each module."""
+"""Features of the spool beyond publishing and claiming calls, one per module."""

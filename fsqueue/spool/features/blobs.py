@@ -1,4 +1,4 @@
-"""Large values that many calls share: stored once, under the digest of their content."""
+"""Blobs: large values that many calls share, stored once under the digest of their content."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     from fsqueue.spool.disk.content import Buffer
     from fsqueue.spool.files.files import Files
 
-# The bytes of blobs that a process keeps in memory. It always keeps the latest blob.
+# How many bytes of blobs a process caches. It always keeps the latest blob.
 _CACHE_LIMIT = 1 << 28
-# Of this many damaged blobs a process remembers what was wrong.
+# How many damaged blobs a process remembers, with what was wrong with each.
 _MOST_DAMAGED = 1_000
 _DIGEST = re.compile(r"[0-9a-f]{32}")
 _KIND = "blob"
 
 
 class Blobs:
-    """One process's access to ``blobs/``."""
+    """Reads and writes ``blobs/``, with a cache for this process."""
 
     def __init__(self, files: Files) -> None:
         self._files = files
@@ -42,7 +42,7 @@ class Blobs:
         *,
         is_fresh: Callable[[str], bool] = lambda _: False,
     ) -> str:
-        """Store a value, unless it is stored already; returns its digest.
+        """Store a value unless it is already stored; returns its digest.
 
         Dies before the link: a file in ``tmp/`` expires. Dies after it: the blob expires once it
         has not been used for long enough. Lost reply: the blob is there, which is all that matters.
@@ -50,7 +50,8 @@ class Blobs:
         Args:
             data: the value.
             buffers: its large parts.
-            is_fresh: whether the blob with a digest is known to be there, and far from expiring.
+            is_fresh: tells whether the blob with a digest is known to exist and is far from
+                expiring.
         """
         files = self._files
         digest, chunks = envelope.seal(_KIND, [data], files.key, buffers)
@@ -59,16 +60,16 @@ class Blobs:
         return digest
 
     def touch(self, digest: str, when: float | None = None) -> bool:
-        """Keep a blob from expiring; False if it is not there.
+        """Keep a blob from expiring; False if it does not exist.
 
         Args:
-            digest: the blob.
+            digest: the blob's digest.
             when: the time at which it will be used, by the file server's clock; None means now.
         """
         path = self._files.layout.blob(digest)
         try:
             self._files.fs.set_time(path, when)
-        except PermissionError:  # another member of the group made it, who alone may choose
+        except PermissionError:  # made by another group member, and only its owner may set a time
             self._files.fs.set_time(path, None)
         except OSError as error:
             if error.errno not in {errno.ENOENT, errno.ESTALE}:
@@ -77,21 +78,21 @@ class Blobs:
         return True
 
     def get(self, digest: str) -> Payload:
-        """The value with a digest; read once and then cached.
+        """The value with a digest, cached after the first read.
 
-        Writable buffers are copies of the caller's own. The rest is shared.
+        Each caller gets its own copy of writable buffers. The rest is shared.
 
         Raises:
-            EnvelopeError: it is missing or damaged.
+            EnvelopeError: the blob is missing or damaged.
         """
         data, buffers = self.fetch(digest)
         return Payload(data, [_own(buffer) for buffer in buffers])
 
     def fetch(self, digest: str) -> Payload:
-        """A value in this process's memory, which is read into it if necessary.
+        """Load a value into this process's cache unless it is there; returns the cached value.
 
         Raises:
-            EnvelopeError: it is missing or damaged.
+            EnvelopeError: the blob is missing or damaged.
         """
         with self._mutex:  # so that two threads do not read it twice
             if digest not in self._cache:
@@ -109,7 +110,7 @@ class Blobs:
             missing = f"{path} is missing: it holds the common arguments of a fan-out"
             raise EnvelopeError(self._damaged.get(digest, missing)) from error
         except (EnvelopeError, SpoolVersionError) as error:
-            # Out of the way, so that this value can be stored again.
+            # Move it out of the way, so that this value can be stored again.
             name = self._files.free_name(path)
             self._files.set_aside(path, str(error), name)
             where = self._files.layout.quarantined(name)

@@ -1,14 +1,14 @@
-"""Progress and output of running bodies.
+"""Progress reports and captured output of running tasks.
 
-Both are for people. They decide nothing in the queue, are never unpickled, and are not signed. Each
-attempt has at most one file of either kind, which its worker writes:
+Both are only displayed: the queue never acts on them, never unpickles them, and does not sign them.
+Each attempt has at most one file of each kind, written by its worker:
 
 - ``progress/<id>.<attempt>``: the latest report, replaced as a whole. Dies before the rename: a
   file in ``tmp/`` expires. Dies after it, or the reply is lost: the report is there. The worker
   removes it when the attempt ends. If the worker dies, a reaper removes it, or it expires.
-- ``output/<id>.<attempt>``: grows in place. Only the writer knows the length and the position of
-  each piece, so a piece whose reply was lost is written again to the same place. Dies: what was
-  written is there, perhaps with half a line at its end. It expires like a result.
+- ``output/<id>.<attempt>``: grows in place. The writer keeps track of the position, so a piece
+  whose reply was lost is written again to the same place. Dies: what was written is there, perhaps
+  with half a line at its end. It expires like a result.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ log: logging.Logger = logging.getLogger(__name__)
 OUTPUT_LIMIT: Final = 1 << 20
 """The most bytes of a file of captured output."""
 LONGEST_MESSAGE: Final = 200
-"""The most characters of a message; the rest is cut off."""
+"""The most characters of a progress message; the rest is cut off."""
 _LONGEST_REPORT = 1 << 12
 
 
 class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The progress that a body has reported.
+    """The progress that a task has reported.
 
     Attributes:
-        done: how much is done, in a unit that the body chooses.
-        total: how much there is to do in the same unit; None if that is not known.
-        message: what the body is doing.
+        done: how much is done, in any unit.
+        total: how much there is to do, in the same unit; None if unknown.
+        message: what the task is doing.
     """
 
     done: float
@@ -52,7 +52,7 @@ class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def fraction(self) -> float | None:
-        """The completed share, from 0 to 1; None if it is not known."""
+        """The completed fraction, from 0 to 1; None if unknown."""
         if not self.total or not math.isfinite(self.done / self.total):
             return None
         return min(1.0, max(0.0, self.done / self.total))
@@ -69,7 +69,7 @@ def write_progress(files: Files, name: AttemptName, progress: Progress) -> None:
 
 
 def read_progress(files: Files, name: AttemptName) -> Progress | None:
-    """The latest report of an attempt; None if there is none that can be read."""
+    """The latest report of an attempt; None if there is none, or it cannot be read."""
     try:
         data = files.fs.read_part(files.layout.progress(name), _LONGEST_REPORT)
         found = msgspec.json.decode(data, type=Progress)
@@ -79,7 +79,7 @@ def read_progress(files: Files, name: AttemptName) -> Progress | None:
 
 
 def reporting_attempts(files: Files) -> dict[str, AttemptName]:
-    """The latest attempt of each invocation that has reported its progress."""
+    """The latest attempt with a progress report, by invocation."""
     return _latest(files, files.layout.progress_folder)
 
 
@@ -98,7 +98,7 @@ def progress_of(files: Files, invocation_id: str) -> Progress | None:
 def latest_output(files: Files, invocation_id: str) -> AttemptName:
     """The attempt whose output to show: the one with the outcome, or else the latest.
 
-    It checks for the outcome and, if there is none, lists the output files of all attempts.
+    This checks for the outcome and, if there is none, lists the output files of all attempts.
     """
     outcome = outcome_of(files, invocation_id)
     if outcome is not None:
@@ -117,7 +117,7 @@ def read_output(files: Files, name: AttemptName, start: int = 0) -> bytes:
     """The output of an attempt so far; empty if there is none or it cannot be read.
 
     Args:
-        start: the number of bytes to leave out at the beginning.
+        start: how many bytes to skip at the beginning.
     """
     left = OUTPUT_LIMIT - start
     if left <= 0:
@@ -129,7 +129,7 @@ def read_output(files: Files, name: AttemptName, start: int = 0) -> bytes:
 
 
 def drop_progress(files: Files, name: AttemptName) -> bool:
-    """Remove the report of an attempt that has ended; False if it stays, which does no harm."""
+    """Remove the report of an attempt that has ended; False if it could not, which does no harm."""
     try:
         files.fs.discard(files.layout.progress(name))
     except OSError as error:
@@ -139,14 +139,14 @@ def drop_progress(files: Files, name: AttemptName) -> bool:
 
 
 def remove_stale_progress(files: Files) -> int:
-    """Remove the reports of attempts that no worker holds; returns how many.
+    """Remove the reports of attempts that no worker has claimed; returns how many.
 
-    An attempt that is claimed again during this walk may lose its report until it writes the next.
+    An attempt that is claimed again meanwhile may lose its report until it writes the next one.
     """
     fs, layout = files.fs, files.layout
     reported = fs.names(
         layout.progress_folder, fresh=True
-    )  # first, since bodies report only while they run
+    )  # listed first, since tasks report only while they run
     if not reported:
         return 0
     held = {layout.reported(name) for _, name, _ in whereabouts.held(files)}

@@ -1,11 +1,11 @@
-"""Cuts: interruptions of calls by the end of their worker's batch job, in ``cuts/<id>``.
+"""Cuts: records of calls interrupted by the end of their worker's batch job, in ``cuts/<id>``.
 
-An interrupted call is given back as the same attempt. Each cut is a line of JSON, which the worker
-appends before it gives the call back. While it holds the call, no other process writes the file. It
-is not signed: a process that can write it could damage the call, too.
+The worker appends one line of JSON for each cut, and then gives the call back as the same attempt.
+While it holds the call, no other process writes the file. The file is not signed: any process that
+can write it could damage the call, too.
 
-People read the lines, and `Recovery.cut_off` finds calls by them that fit into no job. Lines that
-are damaged or too long do not count.
+The lines are shown to people, and tell `Recovery.cut_off` which calls do not fit into any job.
+Damaged or overlong lines are ignored.
 """
 
 from __future__ import annotations
@@ -20,39 +20,39 @@ from fsqueue.spool.format.records import UNDECODABLE
 if TYPE_CHECKING:
     from fsqueue.spool.files.files import Files
 
-# The most bytes of a file of cuts: about 400 cuts.
+# The most bytes to read from a file of cuts: about 400 cuts.
 _LONGEST: Final = 1 << 16
-# A call that was cut off after less than this share of its worker's time began too late.
+# A call that had less than this share of its worker's time simply started too late.
 _FULL: Final = 0.8
 
 
 class Cut(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One line: a call was cut off. Times are in seconds."""
+    """One line: a call was interrupted. Times are in seconds."""
 
     worker: str
     at: float
     """By the file server's clock."""
     ran: float
-    """How long the worker held the call."""
+    """How long the worker had held the call."""
     limit: float = 0.0
-    """How long the worker could let any call run: the time from its start; 0: unknown."""
+    """The longest that this worker could have run any call, counted from its start; 0: unknown."""
     job: str = ""
     """The batch job's id."""
 
     @property
     def is_full(self) -> bool:
-        """Whether the worker had given the call nearly all its time."""
+        """Whether the call had nearly all of the worker's time."""
         return 0 < self.limit * _FULL <= self.ran
 
 
 def add_cut(files: Files, invocation_id: str, cut: Cut) -> list[Cut]:
-    """Add a cut of a call, and return all its cuts.
+    """Record a cut of a call, and return all its cuts.
 
-    Dies before it: the call has one cut less. Dies in it: the same, as half a line does not count.
-    Lost reply: the cut is there, and the caller gets an error that it may not be.
+    Dies before the append: the call has one cut less. Dies during it: the same, since half a line
+    does not count. Lost reply: the cut is there, although the caller gets an error.
 
     Raises:
-        OSError: it may not have been noted.
+        OSError: the cut may not have been recorded.
     """
     path = files.layout.cuts(invocation_id)
     found = _read(files, path)
@@ -63,7 +63,7 @@ def add_cut(files: Files, invocation_id: str, cut: Cut) -> list[Cut]:
 
 
 def cuts_of(files: Files, invocation_id: str) -> list[Cut]:
-    """The cuts of a call, the first one first."""
+    """The cuts of a call, oldest first."""
     return _decoded(_read(files, files.layout.cuts(invocation_id)))
 
 

@@ -3,19 +3,20 @@
 Concurrent publishers with the same key agree on one call; the others get its id.
 
 Entries, ``once/<key>/<n>``, record the calls under a key. An entry says where its call was written
-(in ``tmp/``) and where it is to be pending. It is linked before the call is renamed from the first
-place to the second, and any publisher that finds it may do that rename. So a publisher that dies in
-between leaves a call that the next one makes pending.
+(in ``tmp/``) and where it will be pending. The entry is linked before the call is renamed from the
+first place to the second, and any publisher that finds the entry may do that rename. So if a
+publisher dies in between, the next one makes its call pending.
 
-A key allows *one pending call*, counted from its publication to its first claim. A call that was
-claimed, cancelled or withdrawn leaves its key free, even if it becomes pending again: after a
-requeue or a retry its body has begun. A call that waits for a concurrency limit is pending; for the
-moment in which a worker finds out that it has to wait, it is not.
+A key allows *one pending call*, counted from its publication to its first claim. Once a call was
+claimed, cancelled or withdrawn, its key is free, even if the call becomes pending again: after a
+requeue or a retry its body has already started. A call that waits for a concurrency limit counts as
+pending, except for the moment in which a worker finds out that it has to wait.
 
 The next call under a free key is entry ``n + 1``. It is valid if it is the newest entry after its
-link, and entry ``n`` is there. So a publisher with an old listing cannot reuse a number, since only
-expiry removes the newest entry. The call of an invalid entry is taken back before the entry is
-removed. Taking back is a rename, so either its publisher has the call, or the call is pending.
+link, and entry ``n`` is there. So a publisher with an outdated listing cannot reuse a number, since
+only expiry removes the newest entry. A publisher whose entry is invalid takes its call back before
+it removes the entry. Taking back is a rename, so either the publisher has the call, or the call is
+pending.
 """
 
 from __future__ import annotations
@@ -73,11 +74,11 @@ class Published(NamedTuple):
 
     invocation_id: str
     path: str
-    """Where it is pending, or was."""
+    """Where it is or was pending."""
     content: str
     """The content of its `Key`."""
     mine: bool
-    """Whether it is the caller's own call, and not one that was pending before."""
+    """True if this is the caller's own call, False if it reuses an earlier one."""
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -100,7 +101,7 @@ class _Newest(NamedTuple):
     """The newest entry under a key."""
 
     pending: Published | None
-    """Its call, if that is pending."""
+    """Its call, if pending."""
     number: int
     """The number of the entry; 0 if there is none."""
     damage: str = ""
@@ -128,7 +129,7 @@ class Deduplication:
         payload: Sequence[bytes | memoryview],
         buffers: Sequence[Buffer] = (),
     ) -> Published:
-        """Make a call pending, unless one is pending under this key; returns the pending one.
+        """Make a call pending unless one already is under this key; returns the pending call.
 
         Dies before the link: the call was not accepted, and files in ``tmp/`` expire. Dies after
         it: the next publisher with this key makes the call pending, unless it has expired. Dies
@@ -154,7 +155,7 @@ class Deduplication:
         )
 
     def pending(self, key: Key) -> Published | None:
-        """The pending call under a key; a dead publisher's call is made pending first.
+        """The pending call under a key; completes the publication of a dead publisher first.
 
         Raises:
             SpoolVersionError: another version wrote the entry under this key.
@@ -168,7 +169,7 @@ class Deduplication:
         number = numbers[-1]
         try:
             entry = self._read_entry(key, number)
-        except FileNotFoundError:  # it has just expired: the number is invalid
+        except FileNotFoundError:  # it has just expired, so the number is invalid
             return _Newest(None, number)
         except EnvelopeError as error:
             return _Newest(None, number, str(error))
@@ -184,7 +185,7 @@ class Deduplication:
         return _Newest(found if self._fs.exists(pending, fresh=True) else None, number)
 
     def _waits(self, entry: Entry) -> bool:
-        """Whether a call waits for a concurrency limit, from which it returns to its slot."""
+        """Whether a call waits for a concurrency limit, and so will return to its slot."""
         name = f"{entry.id}.1"
         return any(
             name in self._fs.names(folder, fresh=True)
@@ -194,7 +195,7 @@ class Deduplication:
         )
 
     def _places(self, entry: Entry) -> tuple[str, str]:
-        """The path where a call is to be pending, and the one where it was written."""
+        """The path where a call will be pending, and the path where it was written."""
         folder = self._layout.slot(entry.queue, entry.slot)
         return f"{folder}/{entry.id}.1", f"{self._layout.tmp_folder}/{entry.temporary}"
 
@@ -238,8 +239,8 @@ class Deduplication:
     def _take_back(self, temporary: str) -> bool:
         """Remove a call that is not pending yet; False if another publisher has made it pending.
 
-        First it is renamed to a name that no entry has. Dies after that: the entry is invalid. Lost
-        reply: the new name is there.
+        It is first renamed to a name that is in no entry. Dies after that: the entry is invalid.
+        Lost reply: the new name is there.
         """
         with self._files.temporary.file() as taken:
             try:
@@ -251,7 +252,7 @@ class Deduplication:
         return True
 
     def _remove_older(self, key: Key, newest: _Newest) -> None:
-        """Remove the entries before the newest one; after an error, the next publisher does it."""
+        """Remove all entries but the newest one; after an error, the next publisher does it."""
         try:
             if newest.damage:
                 path = self._layout.once_entry(key.name, newest.number)
@@ -259,8 +260,8 @@ class Deduplication:
                     path, newest.damage, self._files.free_name(f"{key.name}.{newest.number}")
                 )
             for number in self._numbers(key) if newest.number else ():
-                # Keep this call's own entry, even if it is no longer the newest: the next
-                # publisher's entry is valid only while its predecessor is there.
+                # Keep this call's entry even if it is no longer the newest: the next publisher's
+                # entry is valid only while its predecessor exists.
                 if number <= newest.number:
                     self._fs.discard(self._layout.once_entry(key.name, number))
         except (OSError, SpoolError) as error:
@@ -269,8 +270,8 @@ class Deduplication:
     def expire_entries(self, ttl: float) -> int:
         """Remove the entries older than `ttl` seconds whose calls are no longer pending.
 
-        A publisher that has just found such an entry to be the newest one starts again. Returns how
-        many entries were removed.
+        A publisher that has just read such an entry as the newest starts over. Returns how many
+        entries were removed.
         """
         removed = 0
         for name in filter(is_key_name, self._fs.names(self._layout.once_folder)):
@@ -328,7 +329,7 @@ def _pending(layout: Layout, call: Call) -> str:
 
 
 def _is_sane(entry: Entry) -> bool:
-    """Whether the names in an entry are well formed, so that no path leaves the spool."""
+    """Whether the names in an entry are well formed, so that no path points outside the spool."""
     return (
         AttemptName.parse(f"{entry.id}.1") is not None
         and is_temporary_name(entry.temporary)

@@ -34,17 +34,17 @@ _RECOVER_AT_ONCE = 200
 
 
 class Dependencies:
-    """One process's knowledge of ``after/``.
+    """Releases the calls in ``after/`` whose parents have ended.
 
     Args:
         outcomes: the outcomes of the spool.
-        move_on: releases one call, whose path it gets, from a parent that has ended.
-        renew: keeps what one call, whose path it gets, needs from expiring.
+        move_on: moves the call at a path on, from a parent that has ended.
+        renew: keeps what the call at a path needs from expiring.
 
     Attributes:
         has_waiters: calls may be waiting, so check for them after each published outcome. Always
-            True in a process that is not a worker, since it publishes few outcomes.
-        bell_works: a bell announces when calls begin to wait.
+            True outside of workers, since other processes publish few outcomes.
+        bell_works: a bell rings when calls start waiting.
     """
 
     def __init__(
@@ -58,14 +58,14 @@ class Dependencies:
         self._after = Listing(self._fs, self._layout.after_folder)
         self.has_waiters: bool = True
         self.bell_works: bool = False
-        # Hashes take a tenth of the memory of names. Two names with one hash cost a listing.
+        # Hashes take a tenth of the memory of names. A collision only costs a listing.
         self._ended: tuple[array[int], array[int]] | None = None
         self._recovered = ""
 
     # -- all calls of a parent -------------------------------------------------------------
 
     def release(self, parent: str) -> bool:
-        """Release the calls that wait for a parent, which has ended; False if there are none.
+        """Release the calls that wait for a parent that has ended; False if there are none.
 
         Dies in between: the next process that checks finds the rest, or the empty folder.
         """
@@ -74,14 +74,14 @@ class Dependencies:
         for name in names:
             try:
                 self._move_on(f"{folder}/{name}")
-            except PermissionError as error:  # it keeps the others from nothing
+            except PermissionError as error:  # the others can still be released
                 self._outcomes.files.pass_over(f"{folder}/{name}", error)
         if names:
             self._fs.rmdir(folder)
         return bool(names)
 
     def is_awaited(self, parent: str) -> bool:
-        """Whether a call waits for this one, as its result is an argument."""
+        """Whether any call needs the result of this one as an argument."""
         return bool(self._outcomes.fs.names(self._outcomes.layout.after(parent), fresh=True))
 
     def ended(self, parent: str) -> None:
@@ -95,9 +95,10 @@ class Dependencies:
             self._release(parent)
 
     def ended_in_body(self, parent: str) -> None:
-        """Like `ended`, for an invocation that a slot process has run while its body waited.
+        """Like `ended`, for an invocation that a slot process has run while its own task waited.
 
-        Its worker, which checks for the slot process otherwise, does not know of that one.
+        Normally the worker checks on behalf of its slot processes, but it does not know of this
+        one.
         """
         if self._ended is None and not self.has_waiters:
             self._release(parent)
@@ -111,7 +112,7 @@ class Dependencies:
     # -- a worker's view --------------------------------------------------------------------
 
     def leave_to_worker(self) -> None:
-        """Never check for waiting calls: the worker of this slot process does it."""
+        """Never check for waiting calls: this slot process's worker does that."""
         self.has_waiters = False
 
     def watch(self) -> None:
@@ -124,15 +125,15 @@ class Dependencies:
         self.has_waiters, self.bell_works, self._ended = True, False, None
 
     def rotate(self) -> None:
-        """Forget what ended before the previous call of this method."""
+        """Forget calls that ended before the previous `rotate`."""
         if self._ended is not None:
             self._ended = array("q"), self._ended[0]
 
     def refresh(self) -> set[str]:
-        """List the parents that calls wait for, and check for them from now on if there are any."""
+        """List the parents that calls wait for; if there are any, check for them from now on."""
         names = self._parents()
         if not names and self.has_waiters:
-            # In this order: a call that is filed after the second listing rings the bell again.
+            # The order matters: a call that is filed after the second listing rings the bell again.
             self.has_waiters = False
             names = self._parents()
         if names and not self.has_waiters:
@@ -147,9 +148,9 @@ class Dependencies:
         return set(filter(is_invocation_id, self._after.names()))
 
     def recover(self, parents: Iterable[str]) -> None:
-        """Release calls whose parents have ended unnoticed; checks some parents at a time.
+        """Release calls whose parents' ends went unnoticed; checks a few parents at a time.
 
-        It makes up for processes that died between two steps, and for stale listings.
+        This covers processes that died between two steps, and stale listings.
 
         Args:
             parents: what `refresh` returned.
@@ -167,9 +168,10 @@ class Dependencies:
                 self._fs.rmdir(self._layout.after(parent))
 
     def renew(self, ttl: float) -> None:
-        """Keep what waiting calls need from expiring, and release those whose parent is gone.
+        """Keep what waiting calls need from expiring, and release calls whose parent is gone.
 
-        A waiting call's file has the time at which its parents' outcomes were last renewed.
+        The modification time of a waiting call's file says when its parents' outcomes were last
+        renewed.
 
         Args:
             ttl: how long outcomes are kept, in seconds.
@@ -186,7 +188,7 @@ class Dependencies:
             self._fs.rmdir(self._layout.after(parent))
 
     def _lost(self, parents: set[str]) -> set[str]:
-        """The parents that have no file; none if a folder cannot be listed, which may hold it."""
+        """The parents that have no file; empty if a folder that might hold one cannot be listed."""
         try:
             return parents.difference(unfinished(self._outcomes.files))
         except PermissionError as error:

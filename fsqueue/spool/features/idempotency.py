@@ -1,9 +1,9 @@
 """Idempotency keys: at most one call is ever published for a key.
 
-Several workers may publish for the same trigger, and each of them may try again. A call is written
-to ``tmp/``, its key is taken by a link to ``fired/<key>``, and then a rename makes the file in
-``tmp/`` the pending call. The link succeeds once per key, and the rename once per file. A process
-that finds the key taken does the rename, too, in case its owner has died.
+Several workers may publish for the same trigger, and each of them may retry. The worker writes the
+call to ``tmp/``, takes the key with a link to ``fired/<key>``, and then renames the file in
+``tmp/``, which makes the call pending. The link succeeds once per key, and the rename once per
+file. A process that finds the key taken also does the rename, in case the key's owner has died.
 """
 
 from __future__ import annotations
@@ -35,22 +35,22 @@ def fire(
     *,
     wanted: Callable[[], bool] = lambda: True,
 ) -> bool:
-    """Make a call pending, unless one was published for this key; True if it was done now.
+    """Make a call pending unless one was already published for this key; True if it was done now.
 
     Dies before the link: nothing has happened, and a file in ``tmp/`` expires. Dies after it: the
     key is taken, and the next process that tries it makes the call pending. Dies after the rename,
     or loses its reply: the call is pending, and no process finds the file in ``tmp/`` again. Lost
     reply of the link: the key's file is this call.
 
-    Without hard links, a check replaces the link, and the key is taken last. Then two processes at
-    once, or one after a death, can publish twice.
+    Without hard links, a check replaces the link, and the key is taken last. Then two concurrent
+    processes, or a retry after a death, can publish twice.
 
     Args:
         key: safe as a file's name.
         call: its header.
         payload: segments; see `Call`.
         buffers: large parts of the values in the payload.
-        wanted: asked once the key is taken; if it returns False, nothing is published.
+        wanted: called once the key is taken; if it returns False, nothing is published.
     """
     staged, entry = files.layout.staged(call.id), files.layout.fired(key)
     files.temporary.create(staged, envelope.encode(call, payload, files.key, buffers))
@@ -59,7 +59,7 @@ def fire(
     except OSError as error:
         if links_unsupported(error):
             return _fire_without_links(files, call, entry, wanted)
-        raise  # the key may be taken: so the file must stay
+        raise  # the key may be taken, so the file must stay
     if owner is None or owner.id != call.id:
         files.fs.discard(staged)
     if owner is None:
@@ -74,7 +74,7 @@ def fire(
 
 
 def forget(files: Files, key: str) -> None:
-    """Let a key be taken again, because other records show that its call is done."""
+    """Free a key, because other records now show that its call is done."""
     files.fs.discard(files.layout.fired(key))
 
 
@@ -82,7 +82,7 @@ def _take(files: Files, staged: str, entry: str) -> bool:
     try:
         files.fs.link(staged, entry)
     except FileExistsError:
-        return False  # another process took it, or this link did and its reply was lost
+        return False  # another process took it, or this one did and the reply was lost
     except FileNotFoundError:
         files.make_folders(files.layout.fired_folder)
         return _take(files, staged, entry)
@@ -92,7 +92,7 @@ def _take(files: Files, staged: str, entry: str) -> bool:
 def _owner(files: Files, entry: str) -> Call | None:
     """The call that a key was taken for; None if it has ended or cannot be read.
 
-    Its id shows whether this process took the key. The link count may come from a cache.
+    The caller compares its id, since the link count may come from a cache.
     """
     try:
         content = files.read_file(entry, fresh=True)

@@ -1,18 +1,19 @@
 """Concurrency limits: at most N of the calls that share a limit run at a time, on all workers.
 
-A limit's folder, ``lanes/<digest>-<N>/`` (a lane), exists while calls use it. It holds
+A limit's folder, ``lanes/<digest>-<N>/`` (a lane), exists while calls use it. It holds:
 
-- the permits that calls have: ``<number>/<holder>/``, with numbers from 1 to N. A worker makes a
-  folder under the holder's own name and renames it to a number. The file server refuses that while
-  another holder has the number, so there are never more holders than numbers. To release a permit,
-  a worker removes the holder's folder, whose name is unique, and then the number's folder, which
-  the file server refuses if another holder has it by then.
+- the permits in use: ``<number>/<holder>/``, with numbers from 1 to N. A worker makes a folder
+  under the holder's own name and renames it to a number. The file server refuses that while another
+  holder has the number, so there are never more holders than numbers. To release a permit, a worker
+  removes the holder's folder, whose name is unique, and then the number's folder, which the file
+  server refuses if another holder has it by then.
 - the calls that wait for a permit: ``<waiting folder>/<id>.<attempt>``. The worker that releases a
-  permit makes the first of them pending again. Its next worker then acquires a permit as usual.
+  permit makes the first of them pending again. The worker that claims it then acquires a permit as
+  usual.
 
-A holder's name names its worker, in whose folder the call's file lies for as long as the call has
-the permit. So a process that reads the name first, and then that folder, knows for certain whether
-the holder is gone. No permit is ever handed over.
+A holder's name contains its worker's name, and the call's file stays in that worker's folder for as
+long as the call has the permit. So a process that reads the name first, and then that folder, knows
+for certain whether the holder is gone. Permits are never handed over.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ _TOKEN = 6
 
 
 class Permit(NamedTuple):
-    """A permit of a limit, which an attempt holds."""
+    """A permit of a limit, held by an attempt."""
 
     lane: str
     number: int
@@ -58,7 +59,7 @@ class Permit(NamedTuple):
 
 
 def waiting_name(origin: str, lender: str) -> WaitingFolder:
-    """The folder of a limit in which a call waits that was pending at `origin`."""
+    """The folder of a limit in which a call from `origin` waits."""
     queue, slot = origin.split("/")[-3:-1]
     return WaitingFolder(slot, queue, lender)
 
@@ -70,7 +71,7 @@ class _Listing(NamedTuple):
     numbers: frozenset[int]
     folders: tuple[WaitingFolder, ...]
     others: tuple[str, ...]
-    """Folders of holders that are being made or removed."""
+    """Folders of holders that are being created or removed."""
 
     @property
     def free(self) -> list[int]:
@@ -103,11 +104,11 @@ class Limits:
     # -- permits --------------------------------------------------------------------------
 
     def acquire(self, lane: str, claim: Claim) -> Permit | None:
-        """Acquire a permit for a claimed call; None if there is none.
+        """Acquire a permit for a claimed call; None if none is free.
 
         Dies before or after the rename to a number: upkeep sees that the worker no longer has the
-        call. Lost reply: the holder's folder is there. If the rename fails otherwise although it
-        was carried out, the effect is that of a death, and the call waits for another permit.
+        call. Lost reply: the holder's folder is there. If the rename is carried out but reports any
+        other error, the effect is that of a death, and the call waits for another permit.
         """
         free = self._list(lane).free
         if not free:
@@ -142,7 +143,7 @@ class Limits:
                 return True
             if not isinstance(error, FileNotFoundError):
                 raise
-            return False  # upkeep took it for abandoned, and removed it
+            return False  # upkeep considered it abandoned and removed it
         return True
 
     def release(self, permit: Permit) -> None:
@@ -158,9 +159,9 @@ class Limits:
         self._fs.rmdir(folder)
 
     def release_dead(self, lanes: Iterable[str], invocation_id: str, worker: str) -> None:
-        """Release the permits of a call whose worker, or whose slot process, has died.
+        """Release the permits of a call whose worker or slot process has died.
 
-        Errors are only logged: upkeep does it again.
+        Errors are only logged: upkeep tries again.
         """
         for lane in lanes:
             try:
@@ -173,7 +174,7 @@ class Limits:
                 log.info("a permit of limit %s is released later: %s", lane, error)
 
     def still_held(self, places: Mapping[str, str]) -> dict[str, str]:
-        """Of the invocations that held a permit, by limit, those that still hold it."""
+        """The given invocations, by limit, that still hold a permit."""
         return {
             lane: owner
             for lane, owner in places.items()
@@ -192,10 +193,10 @@ class Limits:
     def admit(self, lane: str, most: int = 1) -> int:
         """Make waiting calls pending: as many as there are free permits, and at most `most`.
 
-        Must be called after a permit was released, and after a call began to wait. A permit may be
-        released between a worker's failure to acquire one and the moment its call waits, by a
-        worker that sees no call waiting. Both act first and check afterwards, so one sees the
-        other.
+        Must be called after a permit was released, and after a call started waiting. A worker may
+        release a permit, and see no call waiting, just after another worker failed to acquire one
+        and before that worker's call waits. Both act first and check afterwards, so at least one
+        sees the other.
         """
         listing = self._list(lane)
         left = min(most, len(listing.free))
@@ -210,13 +211,13 @@ class Limits:
         return admitted
 
     def _waiting(self, lane: str, listing: _Listing) -> Iterator[str]:
-        """Paths of the calls that wait, in the order of service."""
+        """Paths of the waiting calls, in the order of service."""
         for waiting in listing.folders:
             folder = self._layout.in_lane(lane, waiting)
             names = self._files.listed(folder, fresh=True)
             yield from (f"{folder}/{name}" for name in sorted(names, key=_order))
             if not names:
-                self._fs.rmdir(folder)  # a call that comes to wait there makes it again
+                self._fs.rmdir(folder)  # a call that needs to wait there recreates it
 
     def waiting_folders(self, lane: str) -> list[tuple[WaitingFolder, str]]:
         """The waiting folders of a limit, in the order of service, each with its path."""
@@ -226,13 +227,13 @@ class Limits:
     def find(
         self, lane: str, invocation_id: str | None, lender: str, hint: str | None = None
     ) -> str | None:
-        """Path of a waiting call: that of an invocation, or the first one on behalf of `lender`.
+        """Path of a waiting call: the given invocation, or the first one on behalf of `lender`.
 
         Args:
             lane: the limit.
             invocation_id: the invocation; None if it cannot wait for this limit.
             lender: an invocation that holds a permit of the limit.
-            hint: where the invocation was published, if that is known.
+            hint: where the invocation was published, if known.
         """
         caused = None
         for waiting, folder in self.waiting_folders(lane):
@@ -246,14 +247,14 @@ class Limits:
         return caused
 
     def hand_to(self, lane: str, invocation_id: str, lender: str, hint: str | None) -> None:
-        """Move a waiting call to where `lender` finds it, unless another holder waits for it.
+        """Move a waiting call to where `lender` finds it, unless another holder is waiting for it.
 
         Dies before or after the rename: the call waits in one of the two folders.
 
         Args:
             lane: the limit.
             lender: an invocation that holds a permit of the limit.
-            hint: where the invocation was published, if that is known.
+            hint: where the invocation was published, if known.
         """
         for waiting, folder in self.waiting_folders(lane):
             if not waiting.may_hold(hint):
@@ -269,11 +270,11 @@ class Limits:
     def recover(self, lane: str, *, admit: bool = True) -> bool:
         """Release the permits of holders that are gone; True if calls wait for free permits.
 
-        Any number of processes may do it at once, and each may die at any point.
+        Any number of processes may do this at once, and each may die at any point.
 
         Args:
             lane: the limit.
-            admit: make those calls pending.
+            admit: make the waiting calls pending.
         """
         for number in self._list(lane).numbers:
             with self._passing_over(self._layout.in_lane(lane, number)):
@@ -288,7 +289,7 @@ class Limits:
 
     @contextlib.contextmanager
     def _passing_over(self, path: str) -> Iterator[None]:
-        """Ignore an entry that is closed to this user, so that the others are still handled."""
+        """Skip an entry that this user may not access, so that the others are still handled."""
         try:
             yield
         except PermissionError as error:
@@ -309,8 +310,8 @@ class Limits:
     def _remove_if_gone(self, lane: str, name: str) -> None:
         """Remove a holder's folder that was never renamed to a number, if the holder is gone.
 
-        It is renamed first, so that its owner, if it is only slow, does not find it: otherwise it
-        could acquire a permit with a folder that is being emptied.
+        It is renamed first, so that an owner that is only slow does not find it. Otherwise the
+        owner could acquire a permit with a folder that is being emptied.
         """
         folder = self._layout.in_lane(lane, name)
         if not name.startswith(_GONE):
@@ -324,12 +325,12 @@ class Limits:
         self._fs.rmdir(folder)
 
     def _is_gone(self, holder: Holder | None) -> bool:
-        """Whether the body that a permit was acquired for has ended, or never began.
+        """Whether the task that a permit was acquired for has ended, or never started.
 
-        While the worker exists, this follows from its folder. The processes of its slots can
-        outlive a worker that was killed; on another host, they end long before the worker counts as
-        dead. A worker whose process exists but whose folder is gone was declared dead because it
-        was silent. It may be suspended for any time, so its permit goes to another call.
+        While the worker exists, its folder tells. If the worker was killed, its slot processes can
+        outlive it; on another host, they end long before the worker counts as dead. A worker whose
+        process exists but whose folder is gone was declared dead because it was silent. It may stay
+        suspended for any time, so its permit goes to another call.
         """
         if holder is None:
             return False

@@ -1,7 +1,7 @@
 """The result cache: outcomes in ``cache/<key>`` that also answer later calls with the same key.
 
-An outcome's header names its key and is covered by the digest, so a file under another name is
-refused. Its age is counted from the end of its body, by the file server's clock.
+An outcome's header contains its key and is covered by the digest, so a file under another name is
+refused. Its age counts from the end of the task, by the file server's clock.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ class Cached(NamedTuple):
 
 
 class ResultCache:
-    """One process's access to ``cache/``. Outcomes are added when they are published."""
+    """Looks up and expires results in ``cache/``. Outcomes are added when they are published."""
 
     def __init__(self, files: Files) -> None:
         self._files = files
 
     def get(self, key: str, ttl: float, *, fresh: bool = False) -> Cached | None:
-        """The result under a key; None if there is none or it is too old.
+        """The cached result for a key; None if there is none or it is too old.
 
         Any error, including errors of the shared directory, counts as a miss. Damaged files are set
         aside.
 
         Args:
             key: the call's cache key.
-            ttl: the highest age of the result, in seconds.
+            ttl: the greatest age of the result, in seconds.
             fresh: do not accept "no such file" from a network filesystem's cache.
         """
         path = self._files.layout.cached(key)

@@ -1,4 +1,4 @@
-"""The state of triggers: events, handled ticks, and which parts of a trigger have happened."""
+"""The state of triggers: unhandled events, handled ticks, and completed parts of `all_of`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 log: logging.Logger = logging.getLogger(__name__)
 
 _KIND = "event"
-# A lost race means that another process has made progress. This many in a row mean an error.
+# Losing a race means that another process made progress. Losing this many in a row is an error.
 _TRIES = 100
 
 
@@ -41,10 +41,11 @@ def add_event(files: Files, app_id: str, name: EventName, data: bytes) -> None:
 
 
 def add_end(files: Files, call: Call, outcome: Outcome) -> None:
-    """Tell triggers that the queue itself ends a call, before its outcome is published.
+    """Add an event for a call that the queue itself ends, before its outcome is published.
 
-    Nothing is written unless the application's workers have made the folder for such events. The
-    process that ends a call may not know the application's code, and so none of its triggers.
+    Nothing is written unless the application's workers have created the folder for these events.
+    The process that ends a call may not have the application's code, so it cannot know its
+    triggers.
     """
     app_id = app_of(call.queue)
     if outcome.failure is None or not files.fs.exists(files.layout.events(app_id)):
@@ -72,18 +73,18 @@ def decode_end(data: bytes) -> Ended:
 
 
 def expect_ends(files: Files, app_id: str) -> None:
-    """Ask every process that ends a call of the application to tell its triggers."""
+    """Ask every process that ends one of the application's calls to add an event for it."""
     files.make_folders(files.layout.events(app_id))
 
 
 def event_names(files: Files, app_id: str) -> list[EventName]:
-    """The events that have not been handled."""
+    """The unhandled events."""
     names = files.fs.names(files.layout.events(app_id), fresh=True)
     return [found for found in map(EventName.parse, names) if found is not None]
 
 
 def read_event(files: Files, app_id: str, name: EventName) -> bytes | None:
-    """The payload of an event; None if another worker has handled it, or if it is damaged.
+    """The payload of an event; None if another worker has handled it or it is damaged.
 
     Raises:
         SpoolVersionError: another version wrote it.
@@ -100,22 +101,22 @@ def read_event(files: Files, app_id: str, name: EventName) -> bytes | None:
 
 
 def is_unhandled(files: Files, app_id: str, name: EventName) -> bool:
-    """Whether an event has not been handled."""
+    """Whether an event is still unhandled."""
     return files.fs.exists(f"{files.layout.events(app_id)}/{name}", fresh=True)
 
 
 def remove_event(files: Files, app_id: str, name: EventName) -> None:
-    """Remove an event that was handled."""
+    """Remove a handled event."""
     files.fs.discard(f"{files.layout.events(app_id)}/{name}")
 
 
 def seal(files: Files, data: bytes) -> list[Any]:
-    """The chunks of a file with a digest, which is signed in a signed spool."""
+    """Encode data as a file with a digest, which is signed in a signed spool."""
     return envelope.seal(_KIND, [data], files.key, ())[1]
 
 
 def unseal(files: Files, path: str) -> bytes:
-    """The content of such a file.
+    """The content of a file that `seal` encoded.
 
     Raises:
         FileNotFoundError: it is gone.
@@ -136,7 +137,7 @@ def unseal(files: Files, path: str) -> bytes:
 
 
 def handled_until(files: Files, key: str) -> int | None:
-    """The time up to which a cron trigger's ticks were handled; None if none was.
+    """The time up to which a cron trigger's ticks were handled; None if no tick was.
 
     In seconds since the epoch, by the file server's clock. It is the latest name in the trigger's
     folder, so it can only grow.
@@ -145,7 +146,7 @@ def handled_until(files: Files, key: str) -> int | None:
 
 
 def set_handled(files: Files, key: str, tick: float) -> None:
-    """Record that a cron trigger's ticks were handled up to this one.
+    """Record that a cron trigger's ticks were handled up to and including this one.
 
     Dies before the new name is made: the tick is tried again, and its key is taken. Dies before the
     old names are removed: the latest one counts, and the next call removes the others.
@@ -175,7 +176,7 @@ def keep(files: Files, key: str) -> None:
 
 
 class Round(NamedTuple):
-    """A complete round of an `all_of` trigger, with the content of each part's file."""
+    """A completed round of an `all_of` trigger, with the content of each part's file."""
 
     number: int
     parts: tuple[bytes, ...]
@@ -184,13 +185,13 @@ class Round(NamedTuple):
 class AllOfState:
     """The state of an `all_of` trigger: which of its parts have happened.
 
-    ``<round>.<part>`` is made by a link, so a part happens once per round. A round with all its
-    parts is complete, and what happens after that counts for the next round. ``<round>.fired``
-    records that its call was published. Then the files of earlier rounds are removed.
+    ``<round>.<part>`` is created by a link, so each part counts once per round. A round with all
+    its parts is complete, and later occurrences count for the next round. ``<round>.fired`` records
+    that the round's call was published. Then the files of earlier rounds are removed.
 
     Args:
-        key: of the trigger.
-        count: how many parts it has.
+        key: the trigger's key.
+        count: the trigger's number of parts.
     """
 
     def __init__(self, files: Files, key: str, count: int) -> None:
@@ -198,19 +199,19 @@ class AllOfState:
         self._folder = files.layout.trigger(key)
 
     def add(self, part: int, happened: str, data: bytes, wanted: Callable[[], bool]) -> None:
-        """Record that a part has happened. Repeating it has no effect for the next two rounds.
+        """Record that a part has happened. Repeating this has no effect for the next two rounds.
 
         Dies at any point: the record is there, or it is not.
 
-        `wanted` is asked after the rounds were listed. If it were asked before, a slow worker could
-        add an occurrence that another worker has already left out, as the second of its kind in a
-        round, to a round that has begun since.
+        `wanted` is called after the rounds were listed. If it were called before, consider an
+        occurrence that another worker has dropped, as the second of its kind in a round: a slow
+        worker could add it to a round that has started since.
 
         Args:
-            part: number of the part.
-            happened: identifies the occurrence; one line.
-            data: what to remember of it.
-            wanted: whether no other worker has handled it yet; asked after each listing.
+            part: the part's number.
+            happened: identifies the occurrence, in one line.
+            data: what to store for it.
+            wanted: returns False if another worker has handled it; called after each listing.
         """
         content = [f"{happened}\n".encode(), data]
         for _ in range(_TRIES):
@@ -221,20 +222,20 @@ class AllOfState:
             if self._is_whole(found, number):
                 number += 1
             elif Gathered(number, part) in found:
-                return  # it has happened already since the last firing
+                return  # it has already happened since the last firing
             if not wanted():
                 return
             name = Gathered(number, part)
             self._files.add_file(f"{self._folder}/{name}", seal(self._files, b"".join(content)))
             if not any(each.part is None and each.round > number for each in self._list()):
                 return
-            # Its round was completed meanwhile and removed: it counts for a later round.
+            # Its round was meanwhile completed and removed, so it counts for a later round.
             self._files.fs.discard(f"{self._folder}/{name}")
 
     def fire(self, publish: Callable[[Round], object]) -> None:
-        """Publish for each complete round that has not fired.
+        """Publish a call for each complete round that has not fired.
 
-        Dies before the mark is made: it is published again, with the same round's key.
+        Dies before the mark is made: the call is published again, under the same round's key.
         """
         found = self._list()
         for number in sorted({each.round for each in found}):

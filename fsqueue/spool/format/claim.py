@@ -1,4 +1,4 @@
-"""A claim: an attempt of a call that a worker holds."""
+"""Claims: attempts that workers hold."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ class Claim(NamedTuple):
 
     name: AttemptName
     path: str
-    """In the worker's folder."""
+    """Its file in the worker's folder."""
     origin: str
-    """Where it was pending."""
+    """Its path while it was pending."""
     worker: str
     text: str
     """The name as text."""
 
     @property
     def tags(self) -> dict[str, Any]:
-        """Extra fields of log records about this attempt."""
+        """Extra fields for log records about this attempt."""
         return tags(self.name.invocation_id, self.name.attempt, worker=self.worker)

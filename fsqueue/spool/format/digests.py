@@ -1,4 +1,4 @@
-"""Digests of files, by BLAKE3: for large files it takes a seventh of the time of BLAKE2b."""
+"""File digests, by BLAKE3: for large files it takes a seventh of the time of BLAKE2b."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ def digest_of(kind: str, chunks: Iterable[Buffer], key: bytes) -> str:
     """The digest of a file's content, in hexadecimal. Without a key, anyone can compute it.
 
     Args:
-        kind: the kind of file, in at most 16 ASCII characters; each kind has different digests.
+        kind: the kind of file, in at most 16 ASCII characters; different kinds have different
+            digests.
         chunks: the content.
         key: the spool's signing key, up to 64 bytes; empty if it has none.
     """
@@ -32,5 +33,5 @@ def digest_of(kind: str, chunks: Iterable[Buffer], key: bytes) -> str:
 
 @functools.lru_cache(maxsize=32)
 def _begun(kind: str, key: bytes) -> blake3:
-    """The digest of no content, for a kind of file. Only a 32-byte key can distinguish kinds."""
+    """An empty hasher for one kind of file: the kind is mixed into the key."""
     return blake3(key=hashlib.blake2b(key=key, digest_size=32, person=kind.encode()).digest())

@@ -1,10 +1,10 @@
 """The file format of calls and outcomes.
 
 Line 1 has the magic word, the format version, the kind, a digest of everything that follows, and
-the length of the rest in bytes, so a reader knows that a file is complete before it allocates
-memory for it. Line 2 is a JSON header, so ``head -2`` shows what a file is. Then comes the payload.
-Nothing is decoded before the digest is verified. In a spool with a signing key, the digest is keyed
-(BLAKE3), so only holders of the key can write files that are accepted.
+the length of the rest in bytes, so a reader can check that a file is complete before it allocates
+memory for it. Line 2 is a JSON header, so ``head -2`` shows what a file is. The payload follows.
+The digest is verified before anything is decoded. In a spool with a signing key, the digest is
+keyed (BLAKE3), so only holders of the key can write files that are accepted.
 
 The payload may be followed by buffers: large parts of a value that are written from and read into
 memory without copies. Line 1 lists the size of each buffer after that of the rest, with a ``w`` if
@@ -36,12 +36,12 @@ _KINDS: dict[type[Call | Outcome], str] = {Call: "call", Outcome: "outcome"}
 _FIRST_LINE = re.compile(
     rb"fsqueue %d ([a-z]{1,16}) ([0-9a-f]{32})( (\d{1,15})((?: \d{1,15}w?)*)\n)" % FORMAT
 )
-# Enough for 64 buffers, the most that a value has.
+# Enough for 64 buffers, the most that a value can have.
 _FIRST_LINE_LIMIT = 1 << 11
-# Later formats guarantee no more than this about their first line.
+# The only thing about the first line that later formats guarantee.
 _VERSION = re.compile(rb"fsqueue ([1-9]\d{0,8})[ \n]")
 LIKELY_HEADER_SIZE = 1 << 13
-"""`unverified_header` finds the header in this many bytes, unless it is that of a large batch."""
+"""`unverified_header` needs this many bytes, unless the call is a large batch."""
 _encode_header = msgspec.json.Encoder().encode
 _decode_header = {kind: msgspec.json.Decoder(kind).decode for kind in (Call, Outcome)}
 
@@ -52,7 +52,7 @@ def encode(
     key: bytes = b"",
     buffers: Sequence[Buffer] = (),
 ) -> list[Buffer]:
-    """The chunks of a file, in order. The bytes of payload and buffers are not copied."""
+    """Encode a file as chunks, in order. Payload and buffers are not copied."""
     second = _encode_header(header) + b"\n"
     return seal(_KINDS[type(header)], [second, *payload], key, buffers)[1]
 
@@ -60,7 +60,7 @@ def encode(
 def seal(
     kind: str, data: Sequence[bytes | memoryview], key: bytes, buffers: Sequence[Buffer]
 ) -> tuple[str, list[Buffer]]:
-    """Digest and chunks of a file of any kind. If it has a header, `data` begins with it."""
+    """Encode a file of any kind: digest and chunks. If it has a header, `data` begins with it."""
     sizes = str(sum(map(len, data)))
     for each in buffers:
         sizes += f" {len(each)}{'' if memoryview(each).readonly else 'w'}"
@@ -70,7 +70,7 @@ def seal(
 
 
 class Unsealed(NamedTuple):
-    """The content of a file whose digest is verified."""
+    """The verified content of a file."""
 
     kind: str
     digest: str
@@ -86,7 +86,7 @@ def unseal(content: Content, where: str, key: bytes = b"") -> Unsealed:
 
 
 def _verified(content: Content, where: str, key: bytes) -> tuple[re.Match[bytes], int, Content]:
-    """The first line of a file whose digest is right, the end of the rest, and its buffers."""
+    """Verify a file; returns its first line, where the rest ends, and its buffers."""
     first = content[0]
     match = _FIRST_LINE.match(first, 0, _FIRST_LINE_LIMIT)
     if match is None:
@@ -107,10 +107,10 @@ def _verified(content: Content, where: str, key: bytes) -> tuple[re.Match[bytes]
 
 
 def decode(content: Content, kind: type[H], where: str, key: bytes = b"") -> tuple[H, Payload]:
-    """Verify and decode a file's content; returns its header and payload.
+    """Verify and decode a file; returns its header and payload.
 
     Args:
-        content: the whole content.
+        content: the whole file.
         kind: the expected type of the header.
         where: the file's path, for messages.
         key: the spool's signing key of up to 64 bytes; empty if it has none.
@@ -132,11 +132,11 @@ def decode(content: Content, kind: type[H], where: str, key: bytes = b"") -> tup
 
 
 def pieces(beginning: bytes, where: str) -> list[Piece]:
-    """The pieces of a file, as listed in its first line: all but the buffers, then each buffer.
+    """A file's pieces, as listed in its first line: everything but the buffers, then each buffer.
 
     Raises:
         SpoolVersionError: the file has another format version.
-        EnvelopeError: it does not begin like a file of fsqueue.
+        EnvelopeError: it does not begin like an fsqueue file.
     """
     match = _FIRST_LINE.match(beginning, 0, _FIRST_LINE_LIMIT)
     if match is None:
@@ -160,7 +160,7 @@ def _cut(rest: memoryview, sizes: Sequence[Piece]) -> Content:
 
 
 def _strange(data: bytes | bytearray, where: str) -> EnvelopeError | SpoolVersionError:
-    """The error for a file with another first line."""
+    """The error for an invalid first line."""
     other = _VERSION.match(data[:_FIRST_LINE_LIMIT])
     if other is None or int(other[1]) == FORMAT:
         return EnvelopeError(f"{where} does not begin like a file of fsqueue")
@@ -173,7 +173,7 @@ def _strange(data: bytes | bytearray, where: str) -> EnvelopeError | SpoolVersio
 def unverified_header(data: bytes | bytearray, kind: type[H]) -> H | None:
     """The header at the beginning of a file, or None if it is incomplete or unreadable.
 
-    The digest is not checked, so this serves only to show a call, and never for decisions.
+    The digest is not checked, so use this only for display and never for decisions.
     """
     match = _FIRST_LINE.match(data, 0, _FIRST_LINE_LIMIT)
     end = -1 if match is None else data.find(b"\n", match.end())

@@ -1,4 +1,4 @@
-"""Every path of the spool."""
+"""Defines every path in the spool."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 from fsqueue.spool.format.names import PAUSED, AttemptName, WaitingFolder, client_of, split_profile
 
 TOKENS: Final = ".tokens"
-"""Ending of the folders of tokens."""
+"""Suffix of token folders."""
 
 
 class Layout:
@@ -44,11 +44,11 @@ class Layout:
             path for name, path in vars(self).items() if name.endswith("_folder")
         )
         """All top folders."""
-        # Made by the first launch: most spools have no fleets, so it is not among `folders`.
+        # Created by the first launch: most spools have no fleets, so it is not in `folders`.
         self.fleets_folder: str = f"{root}/fleet"
 
     def tmp(self, owner: str, serial: int) -> str:
-        """A file that `owner` is writing."""
+        """Temporary file that `owner` is writing."""
         return f"{self.tmp_folder}/{owner}.{serial}"
 
     def queue(self, queue: str) -> str:
@@ -56,7 +56,7 @@ class Layout:
         return f"{self.pending_folder}/{queue}"
 
     def paused(self, queue: str) -> str:
-        """File that pauses a queue; workers see it when they list the slots."""
+        """Marker of a paused queue; workers see it when they list the slots."""
         return f"{self.pending_folder}/{queue}/{PAUSED}"
 
     def slot(self, queue: str, slot: str) -> str:
@@ -64,12 +64,12 @@ class Layout:
         return f"{self.pending_folder}/{queue}/{slot}"
 
     def after(self, parent: str) -> str:
-        """Folder of the calls that wait for the end of another one."""
+        """Folder of the calls that wait for `parent` to end."""
         return f"{self.after_folder}/{parent}"
 
     @property
     def after_bell(self) -> str:
-        """File whose touch tells workers that a call waits for another one.
+        """Bell that tells workers that a call has started waiting for another one.
 
         No queue can have this name.
         """
@@ -80,7 +80,7 @@ class Layout:
         return f"{self.running_folder}/{worker}"
 
     def mailbox(self, client: str) -> str:
-        """Folder of the outcomes that a client has not collected yet."""
+        """A client's mailbox: outcomes that it has not collected yet."""
         return f"{self.done_folder}/{client}"
 
     def done(self, invocation_id: str) -> str:
@@ -88,7 +88,7 @@ class Layout:
         return f"{self.done_folder}/{client_of(invocation_id)}/{invocation_id}"
 
     def kept_mailbox(self, client: str) -> str:
-        """Folder of the outcomes that a client has collected and keeps for others."""
+        """Folder of outcomes that a client has collected and that are kept for others."""
         return f"{self.kept_folder}/{client}"
 
     def kept(self, invocation_id: str) -> str:
@@ -96,27 +96,27 @@ class Layout:
         return f"{self.kept_folder}/{client_of(invocation_id)}/{invocation_id}"
 
     def cancelled(self, invocation_id: str) -> str:
-        """File that tells the worker of an invocation that it was cancelled."""
+        """Marker that tells an invocation's worker that it was cancelled."""
         return f"{self.cancel_folder}/{invocation_id}"
 
     def reported(self, name: AttemptName) -> AttemptName:
-        """The name of an attempt's progress and output files, which its retries do not change."""
+        """The name of an attempt's progress and output files: its name without suffixes."""
         return AttemptName(name.invocation_id, name.attempt)
 
     def progress(self, name: AttemptName) -> str:
-        """The progress that the body of an attempt has reported."""
+        """The progress report of an attempt."""
         return f"{self.progress_folder}/{self.reported(name)}"
 
     def output(self, name: AttemptName) -> str:
-        """The captured output and log messages of an attempt's body."""
+        """The captured output and log messages of an attempt."""
         return f"{self.output_folder}/{self.reported(name)}"
 
     def cuts(self, invocation_id: str) -> str:
-        """File with a line for each time that the end of a job has cut the call off."""
+        """File with a line for each time that the end of a batch job interrupted the call."""
         return f"{self.cuts_folder}/{invocation_id}"
 
     def events(self, app_id: str) -> str:
-        """Folder of an application's events that have not been handled yet."""
+        """Folder of an application's unhandled events."""
         return f"{self.events_folder}/{app_id}"
 
     def event_bell(self, app_id: str) -> str:
@@ -124,7 +124,7 @@ class Layout:
         return self.bell(f"{app_id}.@events")
 
     def staged(self, invocation_id: str) -> str:
-        """A call that is published when its idempotency key is taken."""
+        """A call that will be published once its idempotency key is taken."""
         return f"{self.tmp_folder}/{invocation_id}"
 
     def fired(self, key: str) -> str:
@@ -140,7 +140,7 @@ class Layout:
         return f"{self.fleets_folder}/{name}"
 
     def blob(self, digest: str) -> str:
-        """A value that is shared by many calls."""
+        """A large value that many calls share."""
         return f"{self.blobs_folder}/{digest}"
 
     def cached(self, key: str) -> str:
@@ -156,15 +156,15 @@ class Layout:
         return f"{self.once_folder}/{key}/{number}"
 
     def lane(self, lane: str) -> str:
-        """Folder of one concurrency limit: its taken permits, and the calls that wait."""
+        """Folder of a concurrency limit: its permits in use, and the calls waiting for one."""
         return f"{self.lanes_folder}/{lane}"
 
     def in_lane(self, lane: str, name: object) -> str:
-        """A permit of a concurrency limit, by its number, or a folder of waiting calls."""
+        """A permit of a concurrency limit, by number, or a folder of waiting calls."""
         return f"{self.lanes_folder}/{lane}/{name}"
 
     def home(self, path: str) -> str:
-        """The slot's path of a pending call at `path`, which may wait for a concurrency limit."""
+        """The path in its slot of a pending call, which may be waiting for a concurrency limit."""
         if "~" not in path:
             return path
         folder, _, name = path.rpartition("/")
@@ -176,7 +176,7 @@ class Layout:
         return f"{self.failed_folder}/{name}"
 
     def quarantined(self, name: str) -> str:
-        """A file that could not be read."""
+        """A quarantined file, which could not be read."""
         return f"{self.quarantine_folder}/{name}"
 
     def quarantine_reason(self, name: str) -> str:
@@ -188,7 +188,7 @@ class Layout:
         return f"{self.workers_folder}/{worker}.json"
 
     def worker_lock(self, worker: str) -> str:
-        """Lock that a worker holds until it ends."""
+        """Lock that a worker holds until it exits."""
         return f"{self.workers_folder}/{worker}.lock"
 
     def worker_beat(self, worker: str) -> str:
@@ -196,11 +196,11 @@ class Layout:
         return f"{self.workers_folder}/{worker}.beat"
 
     def client_lock(self, client: str) -> str:
-        """Lock that a client holds until it ends."""
+        """Lock that a client holds until it exits."""
         return f"{self.clients_folder}/{client}.lock"
 
     def client_record(self, client: str) -> str:
-        """What a client says about its process; it stays after the client has left."""
+        """A client's description of its process; it stays after the client has exited."""
         return f"{self.clients_folder}/{client}.json"
 
     def journal_hour(self, hour: str) -> str:
@@ -221,7 +221,7 @@ class Layout:
         return f"{self.journal_folder}/latest.json"
 
     def journal_gauges(self, hour: str, worker: str) -> str:
-        """How full the spool was in an hour, a line each time that this worker has counted."""
+        """How full the spool was in an hour: one line for each time this worker counted."""
         return f"{self.journal_folder}/{hour}/{worker}.gauges"
 
     @property
@@ -230,11 +230,11 @@ class Layout:
         return f"{self.locks_folder}/upkeep"
 
     def drain(self, worker: str) -> str:
-        """File that asks a worker to finish its running calls and leave."""
+        """Marker that asks a worker to finish its running calls and exit."""
         return f"{self.locks_folder}/drain.{worker}"
 
     def bell(self, listener: str) -> str:
-        """File whose touch wakes a waiting client, or a queue's workers.
+        """Bell: touching it wakes a waiting client or a queue's workers.
 
         All profiles of a queue share one bell, separate from that of calls without needs.
         """
@@ -243,13 +243,13 @@ class Layout:
         return f"{self.bell_folder}/{listener}"
 
     def leader_pipe(self, group: str) -> str:
-        """Named pipe with which workers of one host and the same queues choose one that listens."""
+        """Named pipe by which workers of one host and the same queues elect one that listens."""
         return f"{self.bell_folder}/.turns-{group}"
 
     def tokens(self, listener: str) -> str:
-        """Folder of the tokens whose ring wakes a waiting client, or one of a queue's workers."""
+        """Folder of tokens: ringing one wakes a waiting client, or one of a queue's workers."""
         return f"{self.bell_folder}/{listener}{TOKENS}"
 
     def needs_bell(self, queue: str) -> str:
-        """File whose touch wakes the workers of a queue that have resources."""
+        """Bell that wakes those workers of a queue that have resources."""
         return f"{self.bell_folder}/{queue}.needs"

@@ -1,9 +1,10 @@
 """Names of files and folders in the spool.
 
-A name alone identifies a file. ``<client>-<n>.<attempt>`` is attempt `attempt` of the invocation
-``<client>-<n>``, whose outcome goes to the mailbox of `client`. A suffix ``r2`` means that two of
-the earlier attempts failed and were retried; the others lost their worker. A suffix ``x`` means
-that the call was cancelled: the worker that claims it publishes that instead of running it.
+A file is fully identified by its name. ``<client>-<n>.<attempt>`` is attempt `attempt` of the
+invocation ``<client>-<n>``, whose outcome goes to the mailbox of `client`. A suffix ``r2`` means
+that two of the earlier attempts failed and were retried; the others lost their worker. A suffix
+``x`` means that the call was cancelled: the worker that claims it publishes that outcome instead of
+running it.
 
 A file may hold a batch of calls. ``<client>-<n>:<k>`` is call `k` of the batch ``<client>-<n>``.
 
@@ -36,22 +37,22 @@ _HOLDER = re.compile(
 _SAFE = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 
 INVOCATION_PATTERN: Final = rf"(?a)^{_INVOCATION.pattern}\Z"
-"""Matches an invocation's id, in records that are checked while they are decoded."""
+"""Matches an invocation's id, for records that are validated while they are decoded."""
 SAFE_PATTERN: Final = rf"^({_SAFE.pattern})?\Z"
-"""The same for a safe name, or none."""
+"""Likewise, matches a safe name or the empty string."""
 
 MAX_PRIORITY = 9
 DEFAULT_PRIORITY = 5
 DEFAULT_QUEUE = "default"
 EXECUTOR_PREFIX = "executor-py"
-"""Of the names of the built-in applications; digits of a Python version follow it."""
+"""Prefix of the names of built-in applications; the digits of a Python version follow."""
 PAUSED = "paused"
-"""A file among the slots of a queue: no worker may claim calls of that queue."""
+"""A marker file among a queue's slots: no worker may claim calls of that queue."""
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 
 
 def new_token(length: int = 10) -> str:
-    """A random name part: 5 bits a character, safe in every filesystem."""
+    """A random part of a name: 5 bits per character, safe on every filesystem."""
     return "".join(secrets.choice(_ALPHABET) for _ in range(length))
 
 
@@ -66,7 +67,7 @@ def app_of(queue: str) -> str:
 
 
 def queue_folder(app_id: str, queue: str, profile: str = "") -> str:
-    """The folder name of an application's queue, for calls that need these resources, if any."""
+    """The folder name of an application's queue, with the profile of needed resources, if any."""
     return f"{app_id}.{queue}.{profile}" if profile else f"{app_id}.{queue}"
 
 
@@ -78,7 +79,7 @@ def split_profile(folder: str) -> tuple[str, str]:
 
 
 def folder_of(path: str) -> str:
-    """The folder name of the queue in which an attempt is pending."""
+    """The folder name of the queue in which the attempt at `path` is pending."""
     return path.rsplit("/", 3)[1]
 
 
@@ -144,12 +145,12 @@ class AttemptName(NamedTuple):
     invocation_id: str
     attempt: int
     retries: int = 0
-    """How many earlier attempts ended with a retry, not with the death of their worker."""
+    """How many earlier attempts failed and were retried, instead of losing their worker."""
     cancelled: bool = False
 
     @classmethod
     def parse(cls, name: str) -> AttemptName | None:
-        """Parse a file's name; None if it is not an attempt's."""
+        """Parse a file's name; None if it is not the name of an attempt."""
         match = _ATTEMPT.fullmatch(name)
         if match is None:
             return None
@@ -168,7 +169,7 @@ class AttemptName(NamedTuple):
         return self._replace(attempt=self.attempt + 1)
 
     def after_failure(self) -> AttemptName:
-        """The next attempt after a failure of this one that is retried."""
+        """The next attempt after this one failed and is retried."""
         return self._replace(attempt=self.attempt + 1, retries=self.retries + 1)
 
     def __str__(self) -> str:
@@ -179,7 +180,7 @@ class AttemptName(NamedTuple):
 
 
 def in_order(name: AttemptName) -> tuple[str, int, int]:
-    """Sort key for the calls of a folder: each client's calls in the order they were made."""
+    """Sort key for the calls in a folder: each client's calls in the order they were made."""
     client, _, number = name.invocation_id.rpartition("-")
     return client, int(number), name.attempt
 
@@ -197,7 +198,7 @@ class Slot(NamedTuple):
     @classmethod
     @functools.lru_cache(maxsize=1024)
     def parse(cls, name: str) -> Slot | None:
-        """Parse a folder's name; None if it is not a slot's."""
+        """Parse a folder's name; None if it is not a slot."""
         match = _SLOT.fullmatch(name)
         return cls(MAX_PRIORITY - int(match[1]), int(match[2]) / 1000) if match else None
 
@@ -206,24 +207,24 @@ class Slot(NamedTuple):
 
 
 def lane_limit(lane: str) -> int:
-    """How many calls of a concurrency limit may run at a time; 0 if `lane` is not such a name."""
+    """How many calls of a concurrency limit may run at a time; 0 if `lane` is not a lane's name."""
     match = _LANE.fullmatch(lane)
     return int(match[1]) if match else 0
 
 
 class Holder(NamedTuple):
-    """The holder of a permit: the name of a folder, which is used once."""
+    """The holder of a permit, encoded in a folder's name that is used only once."""
 
     invocation_id: str
     worker: str
     """The worker in whose folder the call lies while it has the permit."""
     process: str
-    """The process that runs the body. It can outlive a killed worker for a moment."""
+    """The process that runs the task. It can briefly outlive a killed worker."""
     token: str
 
     @classmethod
     def parse(cls, name: str) -> Holder | None:
-        """Parse a folder's name; None if it is not a holder's."""
+        """Parse a folder's name; None if it is not a holder."""
         match = _HOLDER.fullmatch(name)
         return cls(*match.groups()) if match else None
 
@@ -240,11 +241,11 @@ class WaitingFolder(NamedTuple):
     slot: str
     queue: str
     lender: str = ""
-    """The invocation on whose behalf these calls were made; it has a permit."""
+    """The invocation on whose behalf these calls were made. It holds a permit."""
 
     @classmethod
     def parse(cls, name: str) -> WaitingFolder | None:
-        """Parse a folder's name; None if it is not a waiting folder's."""
+        """Parse a folder's name; None if it is not a waiting folder."""
         if "~" not in name:
             return None
         slot, *others = name.split("~")

@@ -1,4 +1,4 @@
-"""JSON headers and records of the spool.
+"""JSON headers and records in the spool.
 
 Unknown keys come from a newer version and are ignored. Times are seconds since the epoch, by the
 file server's clock.
@@ -21,11 +21,12 @@ if TYPE_CHECKING:
     from fsqueue.spool.disk.content import Buffer
 
 FORMAT: Final = 1
-"""Of the files of a spool, and of a spool whose records are all files."""
+"""The format version of files, and of a spool whose records are all files."""
 LINKS_FORMAT: Final = 2
-"""Of a spool whose small records may be symbolic links. An older version refuses to open it."""
+"""The format version of a spool whose small records may be symbolic links. Older versions refuse
+it."""
 
-# What decoding damaged JSON raises: msgspec does not wrap the second one.
+# Errors of decoding damaged JSON: msgspec does not wrap the second one.
 UNDECODABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
@@ -34,7 +35,8 @@ class Payload(NamedTuple):
 
     data: bytes | memoryview
     buffers: Sequence[Buffer] = ()
-    """Large parts of the values in `data`, which are not copied: see `pickle.PickleBuffer`."""
+    """Large parts of the values in `data`, kept apart to avoid copies: see
+    `pickle.PickleBuffer`."""
 
     @property
     def chunks(self) -> list[Buffer]:
@@ -48,16 +50,16 @@ class SpoolInfo(msgspec.Struct, frozen=True):
     format: int
     id: Annotated[str, msgspec.Meta(pattern="^[a-z0-9]{1,64}$")]
     key: str = ""
-    """Identifies the signing key of this spool without revealing it; empty if it has none."""
+    """Identifies the spool's signing key without revealing it; empty if it has none."""
     longest_link: int = 0
     """The longest text of a symbolic link, in bytes; 0 if all records are files."""
 
 
 class RetryPolicy(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Which failures of a body are retried, and when."""
+    """Which failures of a task are retried, and when."""
 
     classes: tuple[str, ...] = ()
-    """Exceptions as ``module.Class``; their subclasses are retried, too."""
+    """Exceptions as ``module.Class``, including their subclasses."""
     times: int = 3
     delay: float = 1.0
     """Seconds before the first retry."""
@@ -66,7 +68,7 @@ class RetryPolicy(msgspec.Struct, frozen=True, omit_defaults=True):
     longest: float = 300.0
     """The longest delay, in seconds."""
     jitter: float = 0.1
-    """A random fraction of the delay, at most this one, is added to it."""
+    """A random fraction of the delay, up to this, is added to it."""
 
 
 LONGEST_LABEL: Final = 80
@@ -75,11 +77,11 @@ DEFAULT_RETRY: Final = RetryPolicy()
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """Header of a call's file; its payload is `segments` one after another.
+    """Header of a call's file; its payload is the concatenated `segments`.
 
     The last segment holds ``(args, kwargs)`` in the format `codec`; in a batch, the last `members`
-    segments do. The segment before them, if there is one, holds the keyword arguments that the
-    calls of the group share.
+    segments do. The segment before them, if any, holds the keyword arguments that the group's calls
+    share.
     """
 
     id: str
@@ -94,7 +96,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fal
     """The format of `segments` and the blob, and of the outcome; see `fsqueue.codec`."""
     max_attempts: int
     keep: bool
-    """Every process can read the outcome until it expires."""
+    """Keep the outcome, so that every process can read it until it expires."""
     segments: tuple[int, ...]
     members: int = 0
     """How many calls a batch holds; 0 if this is not a batch."""
@@ -103,31 +105,32 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fal
     timeout: float = 0.0
     """Seconds that one attempt may take; 0 means no limit."""
     max_cuts: int = 3
-    """How many ends of jobs may cut it off, each after nearly all the time of its worker."""
+    """How many times the end of a batch job may interrupt it, after it had nearly all the worker's
+    time."""
     expires: float = 0.0
     """The time after which the call must not start; 0 means never."""
     retry: RetryPolicy = DEFAULT_RETRY
     capture: bool = False
-    """Whether the body's output and log records are kept."""
+    """Whether the task's output and log records are captured."""
     trace: Annotated[str, msgspec.Meta(max_length=64)] = ""
     """The ``traceparent`` of the worker's span; empty without OpenTelemetry."""
     after: tuple[str, ...] = ()
     """The parents: invocations whose results its arguments refer to."""
     countdown: float = 0.0
-    """Least number of seconds between the end of the last parent and the start."""
+    """Minimum seconds between the end of the last parent and the start."""
     retry_of: str = ""
     """The failed invocation that an operator retried as this one."""
     lanes: tuple[str, ...] = ()
-    """The concurrency limits of which it acquires permits; see `fsqueue.spool.features.limits`."""
+    """The concurrency limits that apply to it; see `fsqueue.spool.features.limits`."""
     within: dict[str, str] = {}
-    """By limit, the invocation on whose behalf this call was made and which had a permit. While
-    that invocation's body waits, it may run this call under its own permit."""
+    """By limit, the invocation on whose behalf this call was made, and which held a permit. While
+    that invocation waits, it may run this call under its own permit."""
     cache: str = ""
-    """The key under which equal calls find its result; empty if they run themselves."""
+    """The cache key under which equal calls find its result; empty if results are not cached."""
     cache_ttl: float = 0.0
-    """The greatest age of a cached result that may replace its own, in seconds."""
+    """The greatest age of a cached result that it may use instead of running, in seconds."""
     code: Annotated[str, msgspec.Meta(max_length=64)] = ""
-    """Digest of the task's module, as the caller has loaded it; empty if it is not known."""
+    """Digest of the task's module as the caller loaded it; empty if unknown."""
     caller: Process | None = None
     """The only process that can receive the outcome; None with `keep`, or from an older version."""
     label: str = ""
@@ -135,18 +138,18 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fal
 
 
 class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
-    """An error, readable without unpickling anything."""
+    """A failure, readable without unpickling anything."""
 
     type: str
     message: str
     fp: str = ""
-    """Its fingerprint, which failures of the same kind share; empty from an older version."""
+    """The fingerprint, shared by failures of the same kind; empty from an older version."""
     at: str = ""
-    """Where it was raised: file, line and function in the user's code, if that is known."""
+    """Where it was raised: file, line and function in the user's code, if known."""
 
 
 class Member(msgspec.Struct, frozen=True, omit_defaults=True):
-    """How one call of a batch ended; `size` bytes of the payload belong to it."""
+    """The outcome of one call of a batch; `size` bytes of the payload belong to it."""
 
     state: State
     size: int
@@ -171,22 +174,22 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=
     failure: Failure | None = None
     members: tuple[Member, ...] = ()
     task: str = ""
-    """For display; empty if the call was not read."""
+    """The task's name, for display; empty if the call was not read."""
     queue: str = ""
     created: float = 0.0
     retries: int = 0
     python: str = ""
     """The worker's Python version."""
     cache: str = ""
-    """Its name in ``cache/``; under any other name there it is invalid."""
+    """Its name in ``cache/``; it is not valid there under any other name."""
     cache_ttl: float = 0.0
-    """Seconds for which it stays in ``cache/``."""
+    """How long it stays in ``cache/``, in seconds."""
     caller: Process | None = None
-    """The only process that can receive this; None if others may, or if that is not known."""
+    """The only process that can receive this; None if others may, or if unknown."""
     label: str = ""
     """The call's label, for display."""
     stale: str = ""
-    """Why the worker's code is not the caller's; empty if it is, or if that is not known."""
+    """How the worker's code differs from the caller's; empty if it is the same, or if unknown."""
 
     def starts(self) -> list[int]:
         """Offsets of the members' payloads, in bytes."""
@@ -198,9 +201,9 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=
         """State, failure and payload of one call of a batch, or of the only call.
 
         Args:
-            payload: of the file.
+            payload: the file's payload.
             member: the call's number in its batch; None is the only call.
-            starts: what `starts` returned, to save computing it for each call of a batch.
+            starts: the result of `starts`, to avoid computing it for each call of a batch.
 
         Raises:
             UnknownInvocationError: the batch has no such call.
@@ -217,7 +220,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=
 
 
 class Shown(Protocol):
-    """What is shown of a call: its header, or its line in the journal, for example."""
+    """The displayed fields of a call, from its header or its line in the journal, for example."""
 
     @property
     def task(self) -> str:
@@ -233,19 +236,19 @@ class Shown(Protocol):
 
 
 def shown(header: Shown | None) -> dict[str, Any]:
-    """The fields of a header that tell people which call it is. Displays take them from here."""
+    """The fields of a header by which people recognize the call. All displays use this function."""
     if header is None:
         return {}
     return {"task": header.task, "queue": header.queue, "label": header.label}
 
 
 def titled(name: str, call: Shown) -> str:
-    """The name of a call or of its task, with what else names the call for people."""
+    """The name of a call or its task, followed by the call's label, if any."""
     return f"{name} ({call.label[:LONGEST_LABEL]})" if call.label else name
 
 
 class Ended(msgspec.Struct, frozen=True, kw_only=True):
-    """The end of a call, as triggers receive it."""
+    """The end of a call, as passed to triggers."""
 
     id: str
     task: str
@@ -255,7 +258,7 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BatchJob(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The batch job in which a worker runs, or only the end that it was given."""
+    """The batch job in which a worker runs, or only the end time that the worker was given."""
 
     system: str = ""
     """slurm, pbs, ...; empty outside of a job."""
@@ -263,16 +266,17 @@ class BatchJob(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The job's id, as the system's cancel command takes it."""
     array_task: str = ""
     restart: int = 0
-    """How often the job was requeued: it keeps its id."""
+    """How many times the job was requeued; it keeps its id."""
     fleet: str = ""
     token: str = ""
     """The submission of the fleet."""
     until: float = 0.0
-    """When the worker leaves at the latest, by the file server's clock; 0: unknown, or never."""
+    """When the worker exits at the latest, by the file server's clock; 0: unknown or never."""
 
 
 NESTED: Final = "nested"
-"""The `runner` of a worker within a process slot, which runs calls that its body waits for."""
+"""The `runner` of a worker within a slot process, which runs calls that the slot's task waits
+for."""
 
 
 class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -281,16 +285,16 @@ class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     name: str
     host: str
     boot: str
-    """Identifies the boot of a machine and the PID namespace in which `pid` is valid."""
+    """Identifies the machine's boot and the PID namespace in which `pid` is valid."""
     pid: Annotated[int, msgspec.Meta(gt=0, lt=1 << 31)]
     start: str
-    """The start time of the process, as the system reports it. It detects a reused pid."""
+    """The process's start time, as reported by the system. It detects a reused pid."""
     queues: tuple[str, ...]
     runner: str
     concurrency: int
     started: float
     resources: str = ""
-    """The resources that it lends to calls, as a profile."""
+    """The resources that it offers to calls, as a profile."""
     batch: BatchJob | None = None
     """Its batch job; None without one, or from an older version."""
 

@@ -1,14 +1,14 @@
 """Resources: the amounts that calls need and workers have, by name.
 
-The needs of calls are part of the name of their queue's folder, such as ``gpu-1_mem-64G``. This
-part is called a profile; thanks to it, workers need not open files to know the needs. Equal needs
-have the same profile, however they were written: names are sorted, a dot is a ``p``, and a whole
-number has the largest of the suffixes K, M, G, T (powers of 1024) that divides it.
+A call's needs are part of the name of its queue's folder, for example ``gpu-1_mem-64G``. This part
+is called a profile. It lets workers know the needs without opening files. Equal needs have the same
+profile, however they were written: names are sorted, a dot is a ``p``, and a whole number has the
+largest of the suffixes K, M, G, T (powers of 1024) that divides it.
 
-A profile can also contain the walltime that a call may need, such as ``walltime-1800``. That is no
-resource: it is compared with the time that a worker has left, which is endless unless the worker
-has a time limit. Calls do not use it up, and do not lend it. A version of fsqueue that does not
-know walltimes takes it for a resource, and leaves such calls to other workers.
+A profile can also contain the walltime that a call may need, such as ``walltime-1800``. A walltime
+is not a resource: it is compared with the time that a worker has left, which is unlimited unless
+the worker has a time limit. Running calls do not use it up. A version of fsqueue that does not know
+walltimes treats it as a resource, and leaves these calls to other workers.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ Resources: TypeAlias = Mapping[str, float | str]
 
 NONE: Final[Amounts] = {}
 WALLTIME: Final = "walltime"
-"""Among the needs of a call: the time that it may need, in milliseconds."""
+"""The key, among a call's needs, of the time that it may need, in milliseconds."""
 _UNIT = 1000
-# Few steps, so that a queue has few folders: from a minute to a week, in seconds.
+# Only a few steps, so that a queue has few folders: from a minute to a week, in seconds.
 _STEPS: Final = (
     *(60, 120, 300, 600, 900, 1800),
     *(3600 * hours for hours in (1, 2, 4, 8, 12, 24, 48, 96, 168)),
@@ -46,7 +46,7 @@ def amounts(given: Resources | str | Iterable[str]) -> Amounts:
     """Parse amounts as users write them; amounts of 0 are left out.
 
     Args:
-        given: amounts by name, or a text like ``gpu=1 mem=64G``, or several such texts.
+        given: amounts by name, or one or more texts like ``gpu=1 mem=64G``.
 
     Raises:
         ValueError: a name or an amount is invalid.
@@ -126,7 +126,7 @@ def needs_of(profile: str) -> Amounts | None:
 
 
 def profile_with_walltime(profile: str, seconds: float) -> str:
-    """A profile for calls that may also need this time, which is rounded up to the next step.
+    """Add a walltime to a profile, rounded up to the next step.
 
     Raises:
         ValueError: the profile is too long for a name.
@@ -138,12 +138,12 @@ def profile_with_walltime(profile: str, seconds: float) -> str:
 
 
 def walltime_of(needed: Amounts) -> float:
-    """The seconds that a call may need; 0 if that is not known."""
+    """The time that a call may need, in seconds; 0 if unknown."""
     return needed.get(WALLTIME, 0) / _UNIT
 
 
 def without_walltime(needed: Amounts) -> Amounts:
-    """The resources that a call needs."""
+    """The needed resources without the walltime."""
     if WALLTIME not in needed:
         return needed
     return {name: amount for name, amount in needed.items() if name != WALLTIME}
@@ -168,7 +168,7 @@ def _shown(amount: int, point: str) -> str:
 
 
 def covers(held: Amounts, needed: Amounts) -> bool:
-    """Whether `held` has enough of each needed resource, and of time, which is endless if unset."""
+    """Whether `held` has enough of each needed resource and enough time (unlimited if unset)."""
     endless = needed.get(WALLTIME, 0)
     return all(
         held.get(name, endless if name == WALLTIME else 0) >= amount
@@ -177,11 +177,11 @@ def covers(held: Amounts, needed: Amounts) -> bool:
 
 
 def takes(queues: Container[str], held: Amounts, folder: str) -> bool:
-    """Whether a worker ever takes the calls of a queue's folder.
+    """Whether a worker can take the calls in a queue's folder.
 
     Args:
         queues: folder names of the queues that it serves.
-        held: its resources, and the time that it has left, if that is limited.
+        held: its resources, and the time that it has left, if limited.
         folder: the folder's name.
     """
     queue, profile = split_profile(folder)
@@ -190,7 +190,7 @@ def takes(queues: Container[str], held: Amounts, folder: str) -> bool:
 
 
 def with_time(held: Amounts, left: float | None) -> Amounts:
-    """Resources together with the seconds that are left; None: without limit."""
+    """Resources together with the remaining time in seconds; None: no limit."""
     if left is None or left == math.inf:
         return held
     return {**held, WALLTIME: int(max(0.0, left) * _UNIT)}
@@ -217,7 +217,7 @@ def demand_in_words(calls: int, queue: str, needed: Amounts) -> str:
 
 
 def times(held: Amounts, needed: Amounts) -> int | None:
-    """How many times `held` contains the needed resources; None if none is needed."""
+    """How many times the needed resources fit into `held`; None if nothing is needed."""
     resources = without_walltime(needed).items()
     return min((held.get(name, 0) // amount for name, amount in resources), default=None)
 

@@ -1,4 +1,4 @@
-"""Names of files that belong to triggers and events."""
+"""Names of the files of triggers and events."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _TICK = re.compile(r"\d{13}", re.ASCII)
 _GATHERED = re.compile(r"(\d{1,9})\.(\d{1,3}|fired)", re.ASCII)
 
 ENDED = "@ended"
-"""Event name that stands for the end of a call."""
+"""The event name for the end of a call."""
 
 
 def is_event_name(text: str) -> bool:
@@ -25,12 +25,12 @@ class EventName(NamedTuple):
 
     event: str
     id: str
-    """An id like that of an invocation, from the client that emitted the event; for the end of a
-    call, the call's id."""
+    """An id in the form of an invocation id, from the client that emitted the event; for the end of
+    a call, the call's id."""
 
     @classmethod
     def parse(cls, name: str) -> EventName | None:
-        """Parse a file's name; None if it is not an event's."""
+        """Parse a file's name; None if it is not an event."""
         event, _, event_id = name.rpartition(".")
         known = event == ENDED or is_event_name(event)
         return cls(event, event_id) if known and is_invocation_id(event_id) else None
@@ -40,7 +40,7 @@ class EventName(NamedTuple):
 
 
 class Gathered(NamedTuple):
-    """The name of a file of a trigger that fires when all its parts have happened."""
+    """The name of a file of an `all_of` trigger, which fires once all its parts have happened."""
 
     round: int
     """Counts from 1; each firing ends a round."""
@@ -49,7 +49,7 @@ class Gathered(NamedTuple):
 
     @classmethod
     def parse(cls, name: str) -> Gathered | None:
-        """Parse a file's name; None if it is not one of this kind."""
+        """Parse a file's name; None if it is of another kind."""
         match = _GATHERED.fullmatch(name)
         if match is None:
             return None
@@ -60,7 +60,7 @@ class Gathered(NamedTuple):
 
 
 def tick_name(tick: float) -> str:
-    """The name of a file that records up to when a trigger's ticks were handled."""
+    """The name of the file that records up to when a trigger's ticks were handled."""
     return f"{int(tick):013d}"
 
 
