@@ -203,9 +203,9 @@ class AllOfState:
 
         Dies at any point: the record is there, or it is not.
 
-        `wanted` is called after the rounds were listed. If it were called before, consider an
-        occurrence that another worker has dropped, as the second of its kind in a round: a slow
-        worker could add it to a round that has started since.
+        `wanted` is called after the rounds were listed. Otherwise, after another worker has dropped
+        an occurrence as the second of its kind in a round, a slow worker could add it to a round
+        that has started since.
 
         Args:
             part: the part's number.

@@ -1,4 +1,4 @@
-"""Lines of the journal: attempts that have ended, and sums of them."""
+"""Journal entries: finished attempts, and totals over them."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ _LONGEST_MESSAGE = 120
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """One line of the journal: an attempt that has ended. Times are by the file server's clock.
+    """One line of the journal: a finished attempt. Times are by the file server's clock.
 
-    Anybody who can write to the spool may have written a line, so decoding refuses one with names
-    that would lead elsewhere as parts of paths, and with numbers that cannot be added up.
+    Anyone with write access to the spool may have written a line. So decoding refuses names that
+    are not safe as parts of paths, and numbers that cannot be added up.
     """
 
     v: int = JOURNAL_FORMAT
@@ -49,15 +49,16 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     queue: str
     attempt: _Count
     state: str
-    """The outcome's state, "retried" if there is none yet, or "lost" if its worker or slot died."""
+    """The outcome's state; "retried" if there is no outcome yet; "lost" if the worker or slot
+    died."""
     started: _Time
-    """When its body started; 0 if none has ended it."""
+    """When the task started; 0 if the attempt did not end in the task."""
     ended_at: _Time = 0.0
-    """When it ended, if no body has ended it."""
+    """When it ended, if it was not the task that ended it."""
     wait: _Time
-    """Seconds from when it was due to its start."""
+    """Seconds from the time it was due to its start."""
     run: _Time
-    """Seconds that its body took."""
+    """How long the task took, in seconds."""
     failure: str = ""
     """The exception's type."""
     fp: _Fingerprint = ""
@@ -67,19 +68,19 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     message: str = ""
     """The first characters of its message."""
     worker: _Worker = ""
-    """The worker that ran it, if that is not the one whose journal this is: it has died."""
+    """The worker that ran it, if it died and so is not the one whose journal this is."""
     evidence: str = ""
-    """How the worker's death was noticed."""
+    """How the worker's death was detected."""
     members: _Count = 0
-    """The number of calls in it, if it was a batch."""
+    """The number of calls, if it was a batch."""
     failed: _Count = 0
-    """How many calls have failed with it."""
+    """How many of its calls failed."""
     label: str = ""
     """The call's label, if the attempt failed."""
 
 
 class TaskSums(msgspec.Struct, omit_defaults=True):
-    """Counts of one task's calls and attempts. Each call of a batch counts."""
+    """Totals for one task's calls and attempts. Each call of a batch counts."""
 
     calls: _Count = 0
     """Calls that have ended; retries do not count."""
@@ -95,14 +96,14 @@ class TaskSums(msgspec.Struct, omit_defaults=True):
     waited: _Time = 0.0
     """Sum of the waiting times."""
     failed_label: str = ""
-    """The label of a call that failed, the latest that the worker has seen."""
+    """The label of the latest failed call that the worker has seen."""
 
     def count(self, entry: Entry) -> int:
-        """Count an attempt; returns how many calls have ended with it."""
+        """Count an attempt; returns how many calls ended with it."""
         self.failed_label = entry.label or self.failed_label
         members = entry.members or 1
         calls = entry.failed if entry.state in _GOES_ON else members
-        if entry.state == "lost" or not entry.started:  # no body has ended it
+        if entry.state == "lost" or not entry.started:  # it did not end in the task
             self.lost += entry.state == "lost"
             self.cancelled += calls if entry.state == "cancelled" else 0
             self.failed += entry.failed
@@ -123,7 +124,7 @@ class TaskSums(msgspec.Struct, omit_defaults=True):
         return calls
 
     def add(self, other: TaskSums) -> None:
-        """Add the sums of another period or worker."""
+        """Add the totals of another period or worker."""
         self.failed_label = other.failed_label or self.failed_label
         self.calls += other.calls
         self.failed += other.failed
@@ -137,33 +138,34 @@ class TaskSums(msgspec.Struct, omit_defaults=True):
 
 
 class Sums(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One line of sums: a worker's work in one period. Times are by the file server's clock."""
+    """One line of totals: a worker's work in one period. Times are by the file server's clock."""
 
     v: int = JOURNAL_FORMAT
     serial: _Count
-    """Grows with each line of a worker, so that a line that was appended twice counts once."""
+    """Increases with each of a worker's lines, so that a line that was appended twice counts
+    once."""
     began: _Time
     """When the worker started."""
     since: _Time
     until: _Time
     slots: _Count
     busy: _Time = 0.0
-    """Seconds of work of all slots together."""
+    """Seconds during which slots were busy, added up over all slots."""
     missing: _Count = 0
-    """Attempts without a line in the journal."""
+    """Attempts that have no line in the journal."""
     left: bool = False
-    """The worker has left."""
+    """Whether the worker has exited."""
     tasks: dict[_Name, TaskSums] = msgspec.field(default_factory=dict)
     queues: dict[_Name, _Count] = {}
     """Calls that have ended, by queue."""
     failures: dict[_Name, _Count] = {}
     """Calls that have failed, by fingerprint."""
     runs: dict[_Name, tuple[_Count, _Count]] = {}
-    """Calls that have ended, and those of them that have failed, by client."""
+    """Calls that have ended, and how many of them failed, by client."""
 
 
 def failure_fields(failure: Failure | None) -> dict[str, Any]:
-    """The fields of an entry that tell about a failure."""
+    """The fields of an entry that describe a failure."""
     if failure is None:
         return {}
     return {
@@ -175,7 +177,7 @@ def failure_fields(failure: Failure | None) -> dict[str, Any]:
 
 
 def entry_of(note: Note) -> Entry:
-    """The entry for what the queue did with an attempt."""
+    """The journal entry for a note."""
     name, when, call, outcome, worker, evidence = note
     members = call.members if call else 0
     state = "lost" if worker else str(outcome.state) if outcome else ""
@@ -198,7 +200,7 @@ def entry_of(note: Note) -> Entry:
 
 
 def take_notes(store: Store) -> list[Entry]:
-    """The entries for what this process has ended without a body, and the deaths it has found."""
+    """Entries for attempts that this process ended itself, and for the deaths that it found."""
     notes, found = store.endings.notes, []
     while notes:
         found.append(entry_of(notes.popleft()))
@@ -206,7 +208,7 @@ def take_notes(store: Store) -> list[Entry]:
 
 
 class Groups:
-    """Counts of one period by queue, by fingerprint and by client."""
+    """Counts for one period by queue, by fingerprint and by client."""
 
     def __init__(self) -> None:
         self.queues: dict[str, int] = {}
@@ -214,7 +216,7 @@ class Groups:
         self.runs: dict[str, tuple[int, int]] = {}
 
     def count(self, entry: Entry, calls: int) -> None:
-        """Count an attempt, with which this many calls have ended."""
+        """Count an attempt with which this many calls ended."""
         if calls:
             queue = entry.queue
             if queue not in self.queues:
@@ -231,6 +233,6 @@ class Groups:
 
 
 def _key(known: Mapping[str, object], name: str) -> str:
-    """The name under which to count; that of all others if there are too many names."""
+    """The name to count under: its own, or a collective one if there are too many names."""
     name = name[:LONGEST_NAME]
     return name if name in known or len(known) < MOST_TASKS else OTHERS

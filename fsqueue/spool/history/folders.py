@@ -11,18 +11,18 @@ if TYPE_CHECKING:
     from fsqueue.spool.store.store import Store
 
 _HOUR = 3600.0
-# After the end of an hour its workers append what they have buffered. Then its folder stays as it
-# is, in seconds.
+# How long after the end of an hour its folder can still change, in seconds: workers append what
+# they have buffered.
 _SETTLED = 600.0
-# The most files that are read for an hour: a few for each worker that ran in it.
+# The most files to read for an hour: a few for each worker that ran in it.
 _MOST_FILES = 30_000
 
 
 class JournalFolders:
-    """Lists the folders of the journal. One whose hour is over is listed only once.
+    """Lists the journal's folders. A folder whose hour is over is listed only once.
 
     Args:
-        most: how many folders whose hour is over to list in an update, the latest first.
+        most: the most folders of past hours to list in one update, latest first.
     """
 
     def __init__(self, store: Store, most: int = 1 << 30) -> None:
@@ -32,7 +32,7 @@ class JournalFolders:
         self._settled: set[str] = set()
 
     def update(self, since: float) -> None:
-        """List the folders that may have lines after a time."""
+        """List the folders that may have lines after `since`."""
         now = self._store.clock.now()
         there = {
             name: began
@@ -55,7 +55,7 @@ class JournalFolders:
                 self._settled.add(name)
 
     def paths(self, since: float, suffix: str) -> list[str]:
-        """The files of one kind that may have lines after a time, the latest hour first."""
+        """The files of one kind that may have lines after `since`, latest hour first."""
         layout = self._store.layout
         return [
             f"{layout.journal_hour(hour)}/{name}"

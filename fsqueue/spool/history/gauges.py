@@ -1,4 +1,4 @@
-"""Gauges: how full the spool was at a moment, for its history over time.
+"""Gauges: regular samples of how full the spool is, for its history over time.
 
 The worker in charge of shared upkeep appends a line about every ten seconds to a file of its own,
 since two hosts must never append to one file. Readers merge the files by time.
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 
 class QueueGauge(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One queue at a moment."""
+    """One queue at one moment."""
 
     due: int = 0
     delayed: int = 0
     waiting: int = 0
     """Calls that wait for a concurrency limit."""
     oldest: float = 0.0
-    """Seconds for which the oldest due call has been waiting."""
+    """How long the oldest due call has been waiting, in seconds."""
     workers: int = 0
     """Living workers that serve it."""
     paused: bool = False
@@ -39,7 +39,7 @@ class QueueGauge(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Gauge(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The spool at a moment."""
+    """The spool at one moment."""
 
     v: int = JOURNAL_FORMAT
     at: float
@@ -56,7 +56,7 @@ class Gauge(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     done: int = 0
     kept: int = 0
     took: float = 0.0
-    """Seconds that counting took."""
+    """How long counting took, in seconds."""
 
 
 _SUFFIX = ".gauges"
@@ -71,7 +71,7 @@ def append_gauge(store: Store, worker: str, gauge: Gauge) -> None:
 
 
 def read_gauges(store: Store, hour: str) -> list[Gauge]:
-    """The gauges of an hour, by time; lines that are damaged or newer are left out."""
+    """The gauges of an hour, by time, without lines that are damaged or from a newer version."""
     folder = store.layout.journal_hour(hour)
     found: dict[float, Gauge] = {}
     for name in sorted(store.files.listed(folder, fresh=True)):

@@ -1,14 +1,14 @@
-"""The journal: the attempts that each worker has finished. For statistics, never for decisions.
+"""The journal: a log of finished attempts for statistics. No decision depends on it.
 
 Each worker writes two files for each hour of the file server's clock. ``<worker>.jsonl`` has one
-line for each attempt that ended. ``<worker>.sums`` has one line for about every ten seconds in
+line for each attempt that ended. ``<worker>.sums`` has about one line for every ten seconds in
 which the worker was busy: counts and sketches (see `fsqueue.spool.history.sketch`) by task.
-Statistics read the sums alone, so their cost grows neither with the number of calls nor with the
+Statistics read only the sums, so their cost grows neither with the number of calls nor with the
 length of the history.
 
-Lines are buffered for up to ten seconds or until there are 500, and are then appended together, so
-running calls is hardly slowed down. When a worker is killed, its buffered lines are missing from
-the statistics.
+The worker buffers lines for up to ten seconds or until there are 500, and then appends them
+together, so the journal hardly slows calls down. When a worker is killed, its buffered lines are
+missing from the statistics.
 """
 
 from __future__ import annotations
@@ -43,20 +43,20 @@ if TYPE_CHECKING:
 log: logging.Logger = logging.getLogger(__name__)
 
 MOST_SUMS: Final = 8 << 20
-"""The most bytes of sums that a worker writes in an hour, and that a reader reads."""
+"""The most bytes of sums that a worker writes, and a reader reads, for an hour."""
 
 _EVERY_BEATS = 5
-# With very many tasks, sums are written more rarely, so that the file has room for the whole hour.
+# With very many tasks, sums are written less often, so that the file lasts for the whole hour.
 _RARELY, _MANY_SUMS = 60.0, MOST_SUMS // 4
 # The most bytes of lines that a worker writes in an hour. At about 200 bytes a line, that is
 # 160,000 attempts. Later attempts are counted in the sums only.
 _MOST_LINES = 32 << 20
-# The most lines that are buffered while the file server does not answer.
+# The most lines to buffer while the file server does not answer.
 _MOST_WAITING = 20_000
 # With this many buffered lines, the worker writes at the next beat, to save memory.
 _SOON = 500
-# So many attempts are counted at a time: one by one, counting takes three times as long, since
-# everything else that a call does has pushed the code out of the processor's caches.
+# How many attempts to count at a time. Counting them one by one takes three times as long, because
+# the rest of a call's work evicts the code from the processor's caches.
 _TOGETHER = 64
 
 _encode, _encode_lines = msgspec.json.Encoder().encode, msgspec.json.Encoder().encode_lines
@@ -77,7 +77,7 @@ def start_of_hour(name: str) -> float | None:
 
 
 def waited(claim: Claim, call: Call, started: float) -> float:
-    """Seconds from when an attempt could start to when it did."""
+    """Seconds from the time an attempt could start to the time it did."""
     slot = Slot.parse(claim.origin.rsplit("/", 2)[1])
     due = call.created if slot is None else max(call.created, slot.due)
     return max(0.0, started - due)
@@ -88,10 +88,10 @@ class Journal:
 
     Args:
         slots: how many calls the worker runs at a time.
-        heartbeat: seconds between two heartbeats; the worker writes at every fifth.
+        heartbeat: seconds between heartbeats; the worker writes at every fifth.
         keep: whether to write anything.
-        most_lines: bytes of lines that are written in an hour.
-        most_waiting: lines that are buffered while the file server does not answer.
+        most_lines: the most bytes of lines to write in an hour.
+        most_waiting: the most lines to buffer while the file server does not answer.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class Journal:
         self._every = _EVERY_BEATS * heartbeat
         self._mutex = threading.Lock()
         self._added: deque[Entry] = deque()
-        # Encoded soon, as objects would take three times the memory.
+        # Encoded early, since objects would take three times the memory.
         self._lines, self._waiting = bytearray(), 0
         self._tasks: dict[str, TaskSums] = {}
         self._groups = Groups()
@@ -122,12 +122,12 @@ class Journal:
         self._unsent: tuple[str, bytes] | None = None
 
     def begin(self) -> None:
-        """Start the first period; the worker must have read the file server's clock."""
+        """Start the first period. The worker must have read the file server's clock."""
         self._began = self._since = self._store.clock.now()
         self._changed = self._store.fs.monotonic()
 
     def add(self, entry: Entry) -> None:
-        """Record an attempt that has ended."""
+        """Record a finished attempt."""
         if not self._keep:
             return
         self._added.append(entry)
@@ -136,7 +136,7 @@ class Journal:
                 self._count_added()
 
     def _count_added(self) -> None:
-        """Count and encode what was added. Callers hold the lock; others may add meanwhile."""
+        """Count and encode what was added. Callers hold the lock; other threads may add more."""
         entries = [self._added.popleft() for _ in range(len(self._added))]
         for entry in entries:
             name = entry.task[:LONGEST_NAME]
@@ -148,7 +148,7 @@ class Journal:
         self._missing += len(entries) - len(kept)
 
     def hold(self, change: int) -> None:
-        """Add `change`, which may be negative, to the number of busy slots."""
+        """Change the number of busy slots by `change`, which may be negative."""
         with self._mutex:
             self._account()
             self._held += change
@@ -159,10 +159,10 @@ class Journal:
         self._changed = now
 
     def flush(self, worker: str) -> None:
-        """Write the buffered lines and the sums, if it is time to.
+        """Write the buffered lines and the sums if it is time to do so.
 
         Args:
-            worker: its name.
+            worker: the worker's name.
 
         Raises:
             OSError: they could not be written; the next call tries again.
@@ -170,7 +170,7 @@ class Journal:
         self._flush(worker, left=False)
 
     def close(self, worker: str) -> None:
-        """Write the rest when the worker leaves."""
+        """Write what remains when the worker exits."""
         try:
             self._flush(worker, left=True)
         except (OSError, SpoolError) as error:
@@ -227,8 +227,8 @@ class Journal:
             sums = msgspec.structs.replace(sums, missing=sums.missing + count)
             lines = bytearray()
         self._written += len(lines)
-        # The sums can be sent again, since their serial identifies a second copy. Lines cannot: if
-        # appending either fails, they are counted as missing.
+        # The sums can be sent again, since their serial reveals a second copy. Lines cannot: if
+        # appending lines or sums fails, the lines are counted as missing.
         layout = self._store.layout
         self._unsent = (layout.journal_sums(hour, worker), _encode(sums) + b"\n")
         self._summed += len(self._unsent[1])
@@ -256,17 +256,17 @@ class Journal:
 
 
 def _begun(tasks: dict[str, TaskSums], name: str) -> TaskSums:
-    """The sums of a task that has none yet; those of all others if there are too many tasks."""
+    """Start the totals of a new task; returns the collective ones if there are too many tasks."""
     return tasks.setdefault(name if len(tasks) < MOST_TASKS else OTHERS, TaskSums())
 
 
 def write_notes(store: Store, owner: str) -> None:
-    """Write what a process without a worker has ended, such as the calls that it has cancelled.
+    """Write the notes of a process that is not a worker, for example about calls it cancelled.
 
-    Dies before this, or if it fails: they are missing in the statistics. It raises no error.
+    Dies before this, or if it fails: the notes are missing from the statistics. It raises no error.
 
     Args:
-        owner: a name that no worker has and that was not used for this before.
+        owner: a name that no worker has, and that was not used for this before.
     """
     if store.endings.notes:
         journal = Journal(store, slots=0)

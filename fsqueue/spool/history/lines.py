@@ -1,7 +1,7 @@
-"""Reads the lines of the journal, in blocks, so that memory does not grow with the files.
+"""Reads journal lines in blocks, so that memory does not grow with the files.
 
-Files are read newest hour first, and each one's end if there is more than a worker writes in an
-hour: at 10 calls a second an hour has 7 MB of lines.
+The newest hour comes first. Of a file that is larger than what a worker writes in an hour, only the
+end is read. At 10 calls a second, an hour has 7 MB of lines.
 """
 
 from __future__ import annotations
@@ -18,39 +18,39 @@ if TYPE_CHECKING:
     from fsqueue.spool.store.store import Store
 
 EACH: Final = 32 << 20
-"""The most bytes that are read of a file: a worker writes no more in an hour."""
+"""The most bytes to read from a file: a worker does not write more in an hour."""
 MOST: Final = 256 << 20
-"""The most bytes that are read in all."""
+"""The most bytes to read in total."""
 LINES: Final = ".jsonl"
-"""How the names of files with lines end."""
+"""Suffix of the files with lines."""
 _HOUR = 3600.0
 _PART = 1 << 20
 
 
 class Block(NamedTuple):
-    """Whole lines of one worker."""
+    """Whole lines from one worker's file."""
 
     worker: str
     data: bytes
 
 
 def hours_of(store: Store) -> list[tuple[str, float]]:
-    """The hours that the journal has, with their beginnings, the newest first."""
+    """The hours in the journal, each with its start time, newest first."""
     names = sorted(store.fs.names(store.layout.journal_folder, fresh=True), reverse=True)
     begins = ((name, start_of_hour(name)) for name in names)
     return [(name, began) for name, began in begins if began is not None]
 
 
 class LineReader:
-    """Reads lines within bounds.
+    """Reads lines up to given bounds.
 
     Args:
-        most: bytes to read in all.
-        files: how many files to read.
+        most: the most bytes to read in total.
+        files: the most files to read.
 
     Attributes:
-        unread: bytes that were left out, of the files that it came to.
-        complete: whether it came to all files.
+        unread: bytes skipped in the files that it reached.
+        complete: whether it reached all files.
     """
 
     def __init__(self, store: Store, most: int = MOST, files: int = 100_000) -> None:
@@ -59,7 +59,7 @@ class LineReader:
         self.complete: bool = True
 
     def blocks(self, since: float, until: float = float("inf"), first: str = "") -> Iterator[Block]:
-        """The lines of the hours that overlap a period.
+        """The lines of all hours that overlap a period.
 
         Args:
             since: seconds since the epoch by the file server's clock.
@@ -68,7 +68,7 @@ class LineReader:
         """
         store = self._store
         for hour, began in hours_of(store):
-            # A worker appends lines up to a minute after what they tell of.
+            # A worker appends a line up to a minute after the event.
             if began + _HOUR < since or began > until + _HOUR:
                 continue
             names = [
@@ -91,7 +91,7 @@ class LineReader:
             start = max(0, size - most)
             self.unread += start
             rest = b""
-            cut = start > 0  # the first line is only the end of one
+            cut = start > 0  # the first line is incomplete
             for offset in range(start, size, _PART):
                 part = self._store.fs.read_part(path, min(_PART, size - offset), offset)
                 self._most -= len(part)

@@ -33,7 +33,7 @@ class Minute(msgspec.Struct):
 
 
 def sums_by_task(minutes: Iterable[Minute]) -> dict[str, TaskSums]:
-    """The sums of several minutes."""
+    """The totals by task over several minutes."""
     tasks: dict[str, TaskSums] = {}
     for minute in minutes:
         for name, sums in minute.tasks.items():

@@ -1,8 +1,9 @@
-"""How long calls take on each worker, compared with the same tasks on all workers.
+"""Paces: how long calls take on each worker, compared with the same tasks on all workers.
 
-The pace of a worker is the geometric mean, over its calls, of their run time divided by the typical
-one of their task. So it does not matter which tasks a worker has had, and a single long call hardly
-counts. It is known by the hour, since each worker has its own numbers for each task.
+A worker's pace is the geometric mean, over its calls, of the run time divided by the typical run
+time of the same task. So it does not matter which tasks a worker has run, and a single long call
+hardly counts. Paces have a resolution of one hour, since each worker has separate numbers for each
+task.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from fsqueue.spool.history.entries import Sums
 
 _HOUR = 3600.0
-# With fewer attempts, the pace of a worker is not known. A slow worker has few.
+# With fewer attempts, a worker's pace is unknown. The number is low because slow workers have few.
 _LEAST = 10
 
 
@@ -25,7 +26,7 @@ class Paces:
     """Adds up the run times of each worker, task and hour."""
 
     def __init__(self) -> None:
-        # Numbers of attempts, and sums of their buckets: a bucket is the logarithm of a duration.
+        # Counts of attempts, and sums of their buckets: a bucket is the logarithm of a duration.
         self._hours: dict[int, dict[tuple[str, str], tuple[int, int]]] = {}
 
     def add(self, worker: str, sums: Sums) -> None:
@@ -38,12 +39,12 @@ class Paces:
             found[worker, task] = count, total
 
     def forget(self, before: float) -> None:
-        """Drop the hours that ended before a time."""
+        """Drop the hours that ended before `before`."""
         for hour in [each for each in self._hours if (each + 1) * _HOUR < before]:
             del self._hours[hour]
 
     def compared(self, since: float) -> dict[str, float]:
-        """The paces of the workers in the hours since a time; 1 is as fast as all together."""
+        """The workers' paces in the hours since `since`; 1 is the average of all."""
         every: dict[str, tuple[int, int]] = {}
         for _, task, count, total in self._since(since):
             counts, totals = every.get(task, (0, 0))
@@ -60,9 +61,9 @@ class Paces:
         }
 
     def of_task(self, task: str, since: float) -> dict[str, tuple[int, float]]:
-        """The attempts of a task on each worker since a time, and their mean run time in seconds.
+        """How often each worker ran a task since `since`, and the mean run time in seconds.
 
-        The mean is the geometric one, as in the paces.
+        It is the geometric mean, as for paces.
         """
         sums: dict[str, tuple[int, int]] = {}
         for worker, name, count, total in self._since(since):

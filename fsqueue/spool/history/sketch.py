@@ -1,9 +1,9 @@
-"""Sketches: the distribution of durations in a few numbers that can be added up.
+"""Sketches: compact histograms of durations that can be added up.
 
-Each duration is counted in a bucket, and each bucket begins at `_GROWTH` times the previous one.
-So a percentile is known to about 5 percent for any distribution, and the sketches of any number of
-workers and minutes add up to one that is no larger. This is the scheme of DDSketch (Masson, Rim and
-Lee, VLDB 2019, https://arxiv.org/abs/1908.10693).
+Each bucket starts at `_GROWTH` times the start of the previous one. So percentiles are accurate to
+about 5 percent for any distribution, and the sketches of any number of workers and minutes add up
+to one that is no larger. This is the scheme of DDSketch (Masson, Rim and Lee, VLDB 2019,
+https://arxiv.org/abs/1908.10693).
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ LAST_BUCKET = math.ceil(math.log(_LONGEST) / _LOG)
 
 
 def bucket_of(seconds: float) -> int:
-    """The number of a duration's bucket."""
+    """The bucket number of a duration."""
     if seconds <= _SHORTEST:
         return FIRST_BUCKET
     return math.ceil(math.log(min(seconds, _LONGEST)) / _LOG)
 
 
 def upper_bound(bucket: float) -> float:
-    """The longest duration, in seconds, in a bucket; between two of them for a fraction."""
+    """The longest duration in a bucket, in seconds; interpolated for a fraction."""
     return float(_GROWTH**bucket)
 
 
@@ -42,7 +42,7 @@ def add(into: dict[int, int], other: Mapping[int, int]) -> None:
 
 
 def percentile(sketch: Mapping[int, int], share: float) -> float | None:
-    """The duration, in seconds, that a share of the calls does not exceed; None without calls.
+    """The duration, in seconds, that a share of calls does not exceed; None without calls.
 
     Args:
         sketch: counts by bucket.
@@ -52,6 +52,6 @@ def percentile(sketch: Mapping[int, int], share: float) -> float | None:
     for bucket in sorted(sketch):
         rank -= sketch[bucket]
         if rank <= 0 < sketch[bucket]:
-            # The point in the bucket with the same relative error on both sides.
+            # The point in the bucket with equal relative errors on both sides.
             return 2 * _GROWTH**bucket / (1 + _GROWTH)
     return None

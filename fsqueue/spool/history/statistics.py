@@ -1,7 +1,7 @@
-"""Statistics of the workers' recent work, from the sums of their journals.
+"""Statistics of the workers' recent work, computed from the sums in their journals.
 
-An update reads only the files of the window, and only what is new in them. It adds up the sums by
-minute, so memory grows with the minutes, tasks and workers of the window, and not with the calls.
+An update reads only new lines, and only in the files of the window. It adds up the sums by minute,
+so memory grows with the minutes, tasks and workers in the window, but not with the calls.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class TaskStats(msgspec.Struct, frozen=True, kw_only=True):
     """Calls that have ended."""
     failed: int
     failure_rate: float | None
-    """The share of failed calls among those that have ended; None if none has ended."""
+    """The share of finished calls that failed; None if no call has finished."""
     retried: int
     lost: int
     """Attempts whose worker or slot died."""
@@ -65,7 +65,7 @@ class TaskStats(msgspec.Struct, frozen=True, kw_only=True):
     failed_label: str
     """The label of one of the latest attempts that failed; empty if it had none."""
     wait: Durations
-    """From when a call was due to the start of the attempt."""
+    """From the time a call was due to the start of the attempt."""
     run: Durations
 
 
@@ -77,12 +77,12 @@ class WorkerStats(msgspec.Struct, frozen=True, kw_only=True):
     calls: int
     failed: int
     busy: float | None
-    """The share of its slots' time in which they were busy; None if it has just started."""
+    """The share of time in which its slots were busy; None if it has just started."""
     alive: bool
     left: bool = False
-    """It has left by itself. One that neither lives nor has left has died."""
+    """Whether it has exited properly. A worker that is neither alive nor has left has died."""
     pace: float | None = None
-    """How long its calls take, as a multiple of the same tasks on all workers. See `paces`."""
+    """How long its calls take, relative to the same tasks on all workers. See `paces`."""
 
 
 class Stats(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,11 +96,12 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     lost: int
     cancelled: int = 0
     rate: float
-    """Calls that ended per second, since the first of these workers started."""
+    """Finished calls per second, since the first of these workers started."""
     missing: int
-    """Attempts without a line in the journal."""
+    """Attempts that have no line in the journal."""
     unread: int = 0
-    """Journals that were not read yet, as there are very many: the numbers are too small."""
+    """Journals that have not been read yet, because there are very many: the numbers are too
+    low."""
     tasks: tuple[TaskStats, ...]
     workers: tuple[WorkerStats, ...]
     queues: dict[str, int] = {}
@@ -108,15 +109,15 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     failures: dict[str, int] = {}
     """Calls that have failed, by fingerprint."""
     runs: dict[str, tuple[int, int]] = {}
-    """Calls that have ended, and those that have failed, by client."""
+    """Calls that have ended, and how many of them failed, by client."""
 
     def per_second(self, calls: int) -> float:
-        """The rate of some of these calls, over the same time as `rate`."""
+        """The rate of some of these calls, over the same period as `rate`."""
         return self.rate * calls / self.calls if self.calls else 0.0
 
 
 class LastLine(msgspec.Struct):
-    """The content of a worker's last line."""
+    """What a worker's latest line says."""
 
     began: float
     until: float
@@ -131,10 +132,10 @@ class History:
     Args:
         store: the spool; its clock must have been read.
         window: the length of the window, in seconds.
-        most_files: how many files to read in an update, in turn.
-        folders: the journal's folders, if others read them too; their owner updates them.
-        until: when the window ends, by the file server's clock; None for now.
-        period: seconds of what is added up as one; for long windows more than a minute.
+        most_files: the most files to read in one update, in turn.
+        folders: the journal's folders, if shared; their owner then updates them.
+        until: the end of the window, by the file server's clock; None for now.
+        period: the resolution in seconds; more than a minute for long windows.
     """
 
     def __init__(
@@ -151,16 +152,16 @@ class History:
         self._store, self._window = store, window
         self.most_files: int = most_files
         self._folders, self._lists = folders or JournalFolders(store), folders is None
-        # By path, in the order in which they were read: the next one to read comes first.
+        # By path, least recently read first.
         self._read: dict[str, int] = {}
-        # The last line of each file, so that a line that was appended twice counts once.
+        # The latest serial in each file, so that a line that was appended twice counts once.
         self._serials: dict[str, int] = {}
         self._unread = 0
         self._minutes: dict[int, Minute] = {}
         self._last: dict[str, LastLine] = {}
         self.paces: Paces = Paces()
         self.totals: dict[str, TaskSums] = {}
-        """Sums by task of all lines that were read so far; these only grow."""
+        """Totals by task over all lines read so far; they only grow."""
 
     def update(self) -> None:
         """Read the new lines of the journals."""
@@ -171,14 +172,14 @@ class History:
         for path in self._turn(paths):
             for sums in self._new_lines(path):
                 self._take(path, sums, start)
-            # Otherwise, if this host died, its worker could not append for as long as the server
-            # takes to give this host up.
+            # Otherwise, if this host died, the worker could not append until the server gives this
+            # host up.
             self._store.fs.let_go(path)
         self._unread = sum(path not in self._read for path in paths)
         self._forget(paths, start)
 
     def _turn(self, paths: list[str]) -> list[str]:
-        """The files to read this time: all of them, in order, unless there are too many."""
+        """The files to read this time: all, in order, unless there are too many."""
         if len(paths) <= self.most_files:
             return paths
         there = set(paths)
@@ -213,7 +214,7 @@ class History:
                 yield sums
 
     def add(self, worker: str, sums: Sums) -> None:
-        """Count sums of a worker that are in no file."""
+        """Add a worker's sums that are not in any file."""
         self._take(worker, sums, self._start())
 
     def _take(self, path: str, sums: Sums, start: float) -> None:
@@ -223,7 +224,7 @@ class History:
         self._serials[path] = sums.serial
         worker = path.rpartition("/")[2].removesuffix(_SUFFIX)
         last = self._last.get(worker)
-        if last is None or last.serial < sums.serial:  # an earlier hour may be read later
+        if last is None or last.serial < sums.serial:  # files of earlier hours may be read later
             line = LastLine(sums.began, sums.until, sums.slots, sums.left, sums.serial)
             self._last[worker] = line
         minute = self._minutes.setdefault(int(sums.until // self._period), Minute())
@@ -253,7 +254,7 @@ class History:
     # -- adding up ------------------------------------------------------------------------
 
     def minutes(self, window: float | None = None) -> dict[int, Minute]:
-        """What ended in each minute or period, by its number since the epoch.
+        """What ended in each minute (or period), by its number since the epoch.
 
         Args:
             window: a shorter window, in seconds.
@@ -299,7 +300,7 @@ class History:
                     pace=paces.get(name),
                 )
                 for name in sorted(workers)
-                if self._last[name].slots  # a client notes what it cancels
+                if self._last[name].slots  # clients have no slots: they only note what they cancel
             ),
             queues=sum((each.queues for each in minutes), Counter()),
             failures=sum((each.failures for each in minutes), Counter()),
@@ -314,7 +315,7 @@ class History:
         self, name: str, work: Work, start: float, now: float, alive: bool
     ) -> WorkerStats:
         last = self._last[name]
-        # The end of a killed worker is not known. Its last line is the best estimate.
+        # When a killed worker ended is unknown. Its last line is the best estimate.
         end = now if alive and not last.left else last.until
         available = last.slots * (end - max(start, last.began))
         return WorkerStats(

@@ -1,4 +1,4 @@
-"""Walltimes of tasks, learned from the journal: how long their next calls may run."""
+"""Learned walltimes: how long a task's next call may run, estimated from the journal."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 log: logging.Logger = logging.getLogger(__name__)
 
 FACTOR: Final = 1.5
-"""The walltime is this many times the 95th percentile, as calls may take longer than before."""
+"""The walltime is this many times the 95th percentile, since calls may take longer than before."""
 LEAST_RUNS: Final = 5
 _SHARE = 0.95
 _FRESH_FOR = 60.0
@@ -24,8 +24,8 @@ _FRESH_FOR = 60.0
 class LearnedWalltimes:
     """The walltimes of a spool's tasks. The journal is read at most once a minute.
 
-    All runs of a body count, also those that failed or were retried. Each call of a batch counts as
-    one run.
+    All runs of a task count, including those that failed or were retried. Each call of a batch
+    counts as one run.
 
     Args:
         window: how far back to look, in seconds.
