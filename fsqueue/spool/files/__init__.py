@@ -1,1 +1,1 @@
-"""The files of a spool: their content and places, and how they are written and read."""
+"""Reads and writes the files of a spool, and knows their places."""

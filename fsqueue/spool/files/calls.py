@@ -1,4 +1,4 @@
-"""Reads the files of calls, and checks what they say before anything is done with it."""
+"""Reads calls' files, and validates them before they are used."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Calls:
-    """Reads the files of calls."""
+    """Reads calls' files."""
 
     def __init__(self, files: Files) -> None:
         self._files = files
@@ -25,12 +25,12 @@ class Calls:
         """Header and payload of a call.
 
         Args:
-            path: where its file is.
-            name: the attempt that the file should hold.
+            path: the call's file.
+            name: the attempt that the file should contain.
 
         Raises:
-            FileNotFoundError: it is not there any more.
-            EnvelopeError: damaged or foreign: put it into quarantine.
+            FileNotFoundError: the file is gone.
+            EnvelopeError: the file is damaged or foreign: quarantine it.
             SpoolVersionError: a newer version wrote it: leave it alone.
         """
         try:
@@ -47,8 +47,8 @@ class Calls:
         """Header and payload of a claimed call.
 
         Raises:
-            FileNotFoundError: another process has taken the claim away.
-            EnvelopeError: damaged, foreign or moved: put it into quarantine.
+            FileNotFoundError: another process took the claim away.
+            EnvelopeError: the file is damaged, foreign or moved: quarantine it.
             SpoolVersionError: a newer version wrote it: give it back.
         """
         call, payload = self.read(claim.path, claim.name)
@@ -56,5 +56,5 @@ class Calls:
         return call, payload
 
     def read_header(self, path: str, name: AttemptName) -> Call:
-        """Header of a call; raises what `read` raises."""
+        """A call's header; raises the same errors as `read`."""
         return self.read(path, name)[0]

@@ -1,7 +1,8 @@
 """Checks that a call's file belongs where it was found: its spool, its name and its place.
 
 A digest proves that a file is complete and, in a signed spool, that a holder of the key wrote it.
-It proves nothing about the file's place. Therefore the header names all of that.
+It proves nothing about where the file belongs. Therefore the header names its spool, name and
+place.
 """
 
 from __future__ import annotations
@@ -39,10 +40,10 @@ def check_header(call: Call, spool: str, path: str, name: AttemptName) -> None:
 
 
 def _check_limits(call: Call, path: str) -> None:
-    """Check that the limits a call names can safely become part of a path.
+    """Check that the names of a call's limits are safe as parts of a path.
 
     Raises:
-        EnvelopeError: they cannot.
+        EnvelopeError: they are not.
     """
     lenders_fit = all(map(is_invocation_id, call.within.values()))
     if not all(map(lane_limit, call.lanes)) or not lenders_fit:
@@ -52,12 +53,12 @@ def _check_limits(call: Call, path: str) -> None:
 def check_place(call: Call, claim: Claim) -> None:
     """Check that a call was not moved to another queue or slot before it was claimed.
 
-    Each move of the protocol goes to the slot that the header names, with two exceptions: a retry,
-    and a call with a countdown that has waited for others, go to a later slot of the same priority.
-    How much later is not checked, since the file server's clock may have been set back.
+    Every move in the protocol goes to the slot named in the header, with two exceptions: a retry,
+    and a call with a countdown that waited for other calls, go to a later slot with the same
+    priority. How much later is not checked, since the file server's clock may have been set back.
 
     Raises:
-        EnvelopeError: it was claimed from another place than its own.
+        EnvelopeError: it was claimed from the wrong place.
     """
     queue, slot = claim.origin.split("/")[-3:-1]
     is_later = claim.name.retries or (call.countdown and call.after)
@@ -74,8 +75,8 @@ def _priority(slot: str) -> str:
 
 
 def is_abandoned(call: Call) -> bool:
-    """Whether the only process that could receive a call's outcome has ended for certain.
+    """Whether the only process that could receive a call's outcome has definitely ended.
 
-    It looks into /proc, and asks the file server nothing.
+    This only checks /proc, without asking the file server.
     """
     return call.caller is not None and not call.keep and is_gone(call.caller)

@@ -1,7 +1,7 @@
-"""Files of the spool, with any content: writes, moves, reads and sets them aside.
+"""Writes, moves and reads files of the spool, and sets damaged ones aside.
 
-A file is written under ``tmp/`` and then moved to its place. The folder there may be missing, or
-something else may stand in its place.
+A file is written under ``tmp/`` and then moved to its place. The target folder may be missing, or
+something else may be in its place.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ if TYPE_CHECKING:
 log: logging.Logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
-# A try fails if another process removes a folder just after it was created: rare even once.
+# A try fails if another process removes a folder just after this one created it: rare even once.
 _TRIES = 100
 _REMOVED = "its folder is removed again and again. Find out what else cleans up there."
-_LONGEST_NAME = 200  # bytes: with a suffix and the ending of the reason it must still be a name
+_LONGEST_NAME = 200  # bytes: leaves room for a suffix and the reason file's ending
 
 
 class Files:
@@ -47,7 +47,7 @@ class Files:
     Args:
         info: the content of its ``spool.json``.
         key: the key that signs its files; empty if they are not signed.
-        links: write small records as symbolic links, if the spool has such records.
+        links: write small records as symbolic links, if the spool allows them.
         look: this process writes nothing.
 
     Attributes:
@@ -77,7 +77,7 @@ class Files:
         self._passed_over = RecentTexts()
 
     def sync_clock(self) -> None:
-        """Read the file server's clock, in a process that has no file of its own to touch."""
+        """Read the file server's clock, in a process without a file of its own to touch."""
         if isinstance(self.clock, LookingClock):
             self.clock.sync(self.layout.upkeep_stamp)
             return
@@ -88,14 +88,14 @@ class Files:
     # -- the root -----------------------------------------------------------------------
 
     def check_spool(self) -> None:
-        """Check that the root holds this spool, before anything missing is created: see `root`."""
+        """Check that the root holds this spool before creating anything missing: see `root`."""
         check_spool(self.fs, self.layout, self.info.id)
 
     def make_folders(self, path: str) -> None:
-        """Create a folder of the spool, and missing folders above it, except for the root.
+        """Create a folder of the spool and its missing parents, except for the root.
 
         Raises:
-            SpoolReplacedError, OSError: the root holds another spool, or none at the moment.
+            SpoolReplacedError, OSError: the root holds another spool, or currently none.
         """
         if self._may_make(path):
             self.fs.make_folders(path, self._may_make)
@@ -104,7 +104,7 @@ class Files:
         return may_make(self.fs, self.layout, self.info.id, folder)
 
     def with_folder(self, path: str, step: Callable[[], T]) -> T:
-        """Take a step that creates the file `path`, whose folder may have been removed."""
+        """Run a step that creates the file `path`, whose folder may have been removed."""
         try:
             return step()
         except FileNotFoundError:
@@ -125,10 +125,10 @@ class Files:
             return None
 
     def listed(self, folder: str, *, fresh: bool = False, limit: int | None = None) -> list[str]:
-        """Names in a folder; none if it cannot be listed, which is logged once.
+        """Names in a folder; empty if it cannot be listed, which is logged once.
 
-        A closed or damaged folder must not stop a walk over many folders. Do not use this where
-        "empty" and "cannot be listed" must be distinguished.
+        An inaccessible or damaged folder must not stop a walk over many folders. Do not use this
+        where "empty" and "cannot be listed" must be distinguished.
         """
         try:
             return self.fs.names(folder, fresh=fresh, limit=limit)
@@ -137,12 +137,12 @@ class Files:
             return []
 
     def pass_over(self, path: str, error: Exception) -> None:
-        """Log, once for each path, that it is passed over because of an error."""
+        """Log, once per path, that it is skipped because of an error."""
         if self._passed_over.add(path):
             log.warning("%s is passed over: %s", path, error)
 
     def unless_refused(self, path: str, step: Callable[[], object]) -> bool:
-        """Run a step that concerns a file; pass it over if the server refuses the step twice."""
+        """Run a step on a file; skip the file if the server refuses the step twice."""
         for last in (False, True):
             try:
                 step()
@@ -185,12 +185,12 @@ class Files:
             raise
 
     def _check_version(self, where: str, error: SpoolVersionError) -> None:
-        """Distinguish a file of another version from one whose version number is damaged.
+        """Distinguish a file of another version from a file whose version number is damaged.
 
-        A version of fsqueue that writes another format first changes the one in ``spool.json``.
+        A version of fsqueue that writes another format first changes the format in ``spool.json``.
 
         Raises:
-            EnvelopeError: ``spool.json`` names the format of this version: the file is damaged.
+            EnvelopeError: ``spool.json`` has this version's format, so the file is damaged.
         """
         if format_of(self.fs, self.layout) == self.info.format:
             raise EnvelopeError(
@@ -202,7 +202,7 @@ class Files:
     def move(self, source: str, target: str) -> bool:
         """Rename into a folder that may be missing; False if the source is gone.
 
-        A lost reply looks like a source that is gone. So use it only for a source that no other
+        A lost reply looks as if the source were gone. So use this only for a source that no other
         process takes, or where it does not matter which process took it.
         """
         for _ in range(_TRIES):
@@ -223,16 +223,16 @@ class Files:
 
     def _make_way(self, target: str) -> None:
         folder = os.path.dirname(target)
-        # A folder of that name may be missing in another spool, too.
+        # A folder with that name may be missing in another spool, too.
         self.check_spool()
         if not self.clear(folder):
             self.make_folders(folder)
 
     def clear(self, folder: str) -> bool:
-        """Set aside a file or link in the place of a folder; False if there is none.
+        """Set aside a file or link that is in the place of a folder; False if there is none.
 
-        This uses a link and an unlink, which refuse folders: another process may already have set
-        the file aside and created the folder, whose content must not be moved away.
+        This uses link and unlink, which refuse folders: another process may already have set the
+        file aside and created the folder, whose content must not be moved.
         """
         layout = self.layout
         if folder in layout.folders or self.fs.is_folder(folder) is not False:
@@ -251,7 +251,7 @@ class Files:
         return True
 
     def link_once(self, temporary: str, target: str) -> bool:
-        """Give a temporary file a second name, unless that exists; False if it does.
+        """Give a temporary file a second name unless that name exists; False if it does.
 
         Lost reply: the temporary file has two names.
         """
@@ -261,7 +261,7 @@ class Files:
             except FileExistsError:
                 return self.fs.link_count(temporary) > 1
             except FileNotFoundError:
-                # Its client has left and removed the empty mailbox.
+                # Its client has exited and removed the empty mailbox.
                 self._make_way(target)
             except OSError as error:
                 if links_unsupported(error):
@@ -273,7 +273,7 @@ class Files:
         raise SpoolError(f"cannot publish into {target}: {_REMOVED}")
 
     def add_link(self, target: str, chunks: Sequence[Buffer]) -> bool | None:
-        """Make a record that is a link in a folder that may be missing; see `make_link`."""
+        """Make a record as a link in a folder that may be missing; see `make_link`."""
         for _ in range(_TRIES):
             try:
                 return self.temporary.make_link(target, chunks)
@@ -285,8 +285,8 @@ class Files:
         raise SpoolError(f"cannot publish into {target}: {_REMOVED}")
 
     def _rename_if_absent(self, temporary: str, target: str) -> bool:
-        # Without links, the check and the rename are two steps. Two workers of one invocation can
-        # pass the check together, and then the later result stands.
+        # Without hard links, the check and the rename are two steps. Two workers with the same
+        # invocation can both pass the check, and then the later result stands.
         if self.fs.exists(target):
             return False
         self.move(temporary, target)
@@ -295,7 +295,7 @@ class Files:
     # -- quarantine ---------------------------------------------------------------------
 
     def free_name(self, path: str) -> str:
-        """An unused name in ``quarantine/`` for a file: its own, or one derived from it."""
+        """An unused name in ``quarantine/`` for a file: its own name, or one derived from it."""
         name = os.fsdecode(os.fsencode(os.path.basename(path))[:_LONGEST_NAME])
         taken = self.layout.quarantined(name), self.layout.quarantine_reason(name)
         if any(self.fs.exists(each) for each in taken):
@@ -305,8 +305,8 @@ class Files:
     def set_aside(self, path: str, reason: str, name: str | None = None) -> None:
         """Move a file to ``quarantine/``, with the reason in a file beside it.
 
-        Dies in between: the reason is there, and the file still has to be moved. A process that
-        only looks leaves it. `name` comes from `free_name`; None picks one.
+        Dies in between: the reason is there, and the file still has to be moved. A read-only
+        process leaves the file. `name` comes from `free_name`; None picks one.
         """
         if isinstance(self.clock, LookingClock):
             self.pass_over(path, EnvelopeError(reason))
@@ -324,7 +324,7 @@ class Files:
             self.fs.discard(self.layout.quarantine_reason(name))  # another process was faster
 
     def remove(self, path: str) -> None:
-        """Remove a file that may be gone already; a folder in its place is set aside."""
+        """Remove a file that may already be gone; a folder in its place is set aside."""
         try:
             self.fs.unlink(path)
         except FileNotFoundError:
@@ -333,32 +333,32 @@ class Files:
             self.clear_away(path, "a folder stands where a file of the spool belongs")
 
     def clear_away(self, path: str, reason: str) -> None:
-        """Set a file aside, unless it cannot be moved, as a folder of others that is closed."""
+        """Set a file aside unless it cannot be moved, such as another user's private folder."""
         try:
             self.set_aside(path, reason)
         except PermissionError as error:
             self.pass_over(path, error)
 
     def _explain(self, name: str, reason: str) -> None:
-        text = f"{reason}\n".encode("utf-8", "backslashreplace")  # names can hold any bytes
+        text = f"{reason}\n".encode("utf-8", "backslashreplace")  # names can contain any bytes
         self.replace_file(self.layout.quarantine_reason(name), [text])
 
     def leave_alone(self, error: SpoolVersionError) -> None:
-        """Log, once for each file, that only another version of fsqueue can read it."""
+        """Log, once per file, that only another version of fsqueue can read it."""
         if self._left_alone.add(str(error)):
             log.warning("left alone: %s", error)
 
     # -- writing ------------------------------------------------------------------------
 
     def add_file(self, path: str, chunks: Sequence[Buffer]) -> bool:
-        """Create a file; False if one exists already, which stays as it is."""
+        """Create a file; False if it already exists, in which case it stays as it is."""
         with self.temporary.file(chunks) as temporary:
             added = self.link_once(temporary, path)
             self.fs.discard(temporary)
         return added
 
     def append(self, path: str, data: bytes | bytearray) -> None:
-        """Append to a file that only this process writes, and whose folder may be missing.
+        """Append to a file that only this process writes and whose folder may be missing.
 
         The two folders above it are checked each time: if one of them were a link, an append would
         write outside the spool, unlike a rename.
@@ -373,7 +373,7 @@ class Files:
         self.fs.append(path, data)
 
     def place(self, path: str, chunks: Sequence[Buffer]) -> None:
-        """Write a file under a name that nothing else has. If this raises, there is no such file.
+        """Write a file under a new, unique name. If this raises, there is no such file.
 
         Dies before the rename: a file in ``tmp/`` expires. Dies after it: the file is there.
         """
@@ -381,9 +381,8 @@ class Files:
             try:
                 self.move(temporary, path)
             except OSError:
-                # If the temporary file is gone, it was renamed, and the error concerns the reply
-                # alone. Checking is the only way to tell, since the reply to a removal can be lost,
-                # too.
+                # If the temporary file is gone, it was renamed, and only the reply was an error.
+                # Checking is the only way to tell, since the reply to a removal can be lost, too.
                 if self.fs.exists(temporary):
                     raise
 

@@ -27,7 +27,7 @@ def beginning_of(files: Files, path: str, kind: type[H]) -> H | None:
 
 
 def outcome_of(files: Files, invocation_id: str) -> Outcome | None:
-    """The header of an invocation's outcome; None if there is none that can be read."""
+    """The header of an invocation's outcome; None if there is none, or it cannot be read."""
     for path in (files.layout.kept(invocation_id), files.layout.done(invocation_id)):
         outcome = beginning_of(files, path, Outcome)
         if outcome is not None:

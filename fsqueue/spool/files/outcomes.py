@@ -24,20 +24,20 @@ if TYPE_CHECKING:
 
 log: logging.Logger = logging.getLogger(__name__)
 
-# More outcomes than this are looked for by listing mailboxes, not one by one.
+# To look for more outcomes than this, list mailboxes instead of checking one by one.
 _FEW = 16
 
 
 def _nothing(_: str) -> None:
-    """Nothing else has to learn of the end of a call."""
+    """The default for `on_end`: tell nobody."""
 
 
 class Outcomes:
-    """Outcomes of a spool, in ``done/`` and ``kept/``.
+    """Publishes, collects and reads outcomes in ``done/`` and ``kept/``.
 
     Attributes:
-        on_end: called with an invocation's id after its outcome was published, or was found to be
-            published already. It must not raise: its errors are not those of the publication.
+        on_end: called with an invocation's id after its outcome was published, or turned out to be
+            already published. It must not raise: its errors would look like a failed publication.
     """
 
     def __init__(self, files: Files) -> None:
@@ -54,14 +54,15 @@ class Outcomes:
         payload: Sequence[bytes | memoryview],
         buffers: Sequence[Buffer] = (),
     ) -> bool:
-        """Publish an outcome; False if the call had one already.
+        """Publish an outcome; False if the call already had one.
 
         Dies before the link: there is no outcome. Dies after it: the outcome stands. Lost reply:
         the temporary file has two names, or the record that is a link has this outcome's text.
 
-        An outcome that other calls may reuse gets its name in ``cache/`` first, so that whoever has
-        the outcome finds it there. Dies in between: equal calls have this result, which the body
-        has returned, and the call itself runs again. The same if the call had an outcome already.
+        An outcome that other calls may reuse gets its name in ``cache/`` first, so that any process
+        that has the outcome also finds it there. Dies in between: equal calls get this result,
+        which the task did return, and the call itself runs again. The same applies if the call
+        already had an outcome.
         """
         chunks = envelope.encode(outcome, payload, self.files.key, buffers)
         done = self.layout.done(outcome.id)
@@ -80,10 +81,10 @@ class Outcomes:
         return bool(published)
 
     def _offer(self, temporary: str, chunks: Sequence[Buffer], path: str) -> None:
-        """Let other calls reuse an outcome that is about to be published.
+        """Add an outcome that is about to be published to the cache.
 
-        Dies before the last step: there is no result there, or the older one. Lost reply: the name
-        is written again. If that fails it is only logged: the outcome itself will be published.
+        Dies before the last step: there is no result in the cache, or the older one. Lost reply:
+        the name is written again. A failure is only logged: the outcome itself will be published.
 
         Raises:
             OSError: the temporary file could not be written again.
@@ -95,7 +96,7 @@ class Outcomes:
                 with self.files.temporary.file() as second:
                     self.fs.link(temporary, second)
                     self.files.move(second, path)
-        except (OSError, SpoolError):  # for example without links
+        except (OSError, SpoolError):  # for example, no hard links
             try:
                 self.files.move(temporary, path)
             except (OSError, SpoolError) as error:
@@ -106,7 +107,7 @@ class Outcomes:
     def queue_failure(
         self, name: AttemptName, kind: str, message: str, state: State = State.FAILED
     ) -> Outcome:
-        """The outcome of a call that the queue itself ends, without a result of its body."""
+        """The outcome of a call that the queue itself ends, without a result from its task."""
         now = self.now()
         return Outcome(
             id=name.invocation_id,
@@ -121,7 +122,7 @@ class Outcomes:
         )
 
     def now(self) -> float:
-        """The file server's time. Only callers and workers have read its clock before."""
+        """The file server's time; a process that has not read its clock reads it first."""
         if self.files.clock.age == float("inf"):
             self.files.sync_clock()
         return self.files.clock.now()
@@ -129,7 +130,7 @@ class Outcomes:
     # -- reading ------------------------------------------------------------------------
 
     def exists(self, invocation_id: str) -> bool:
-        """Whether an invocation has an outcome that has not expired."""
+        """Whether an invocation has an outcome (which has not expired)."""
         paths = self.layout.done(invocation_id), self.layout.kept(invocation_id)
         return any(self.fs.exists(path, fresh=True) for path in paths)
 
@@ -142,7 +143,7 @@ class Outcomes:
         return None
 
     def _finished_of(self, invocation_ids: Iterable[str]) -> set[str]:
-        """All outcomes of the invocations' clients: two listings cost less than many checks."""
+        """The finished invocations of these clients: two listings cost less than many checks."""
         fs, layout = self.fs, self.layout
         found: set[str] = set()
         for client in {client_of(invocation_id) for invocation_id in invocation_ids}:
@@ -155,7 +156,7 @@ class Outcomes:
         return self.fs.exists(self.layout.kept(invocation_id))
 
     def renew(self, invocation_id: str) -> None:
-        """Let an outcome, if there is one, expire as late as if it were published now."""
+        """Make an outcome, if there is one, expire as late as if it were published now."""
         for path in (self.layout.done(invocation_id), self.layout.kept(invocation_id)):
             with contextlib.suppress(FileNotFoundError):
                 self.fs.set_time(path, None)
@@ -163,8 +164,8 @@ class Outcomes:
     def collect(self, invocation_id: str, *, keep: bool) -> Content | None:
         """Read an outcome as its caller and take it out of the mailbox; None if it is not there.
 
-        This keeps the mailbox short. An outcome that no other process may want is removed; others
-        move to ``kept/``. Every reader prefers ``kept/``, so an outcome that a late worker
+        This keeps the mailbox short. An outcome that no other process may want is removed; the
+        others move to ``kept/``. Every reader prefers ``kept/``, so an outcome that a slow worker
         publishes after the collection is never seen.
         """
         path = self.layout.done(invocation_id)
@@ -181,11 +182,10 @@ class Outcomes:
                 return self._keep(path, self.layout.kept(invocation_id), data)
             self.fs.discard(path)
         except OSError as error:
-            # The caller has read it, and reading it again may find nothing, since the error may
-            # concern the reply alone. A file that stays in the mailbox still keeps later outcomes
-            # out.
+            # The caller has read it, and reading it again may find nothing, since perhaps only the
+            # reply failed. A file that stays in the mailbox still keeps later outcomes out.
             log.info("%s stays in its mailbox: %s", invocation_id, error)
-            if keep:  # what was read may be later than one that another handle has collected
+            if keep:  # another handle may have collected an earlier outcome than the one read here
                 return self._collected_before(invocation_id) or data
         return data
 
@@ -199,15 +199,15 @@ class Outcomes:
     def condemn(
         self, invocation_id: str, damaged: str | Content, reason: str, *, keep: bool
     ) -> Content:
-        """Set a damaged outcome aside; returns the failure that takes its place.
+        """Set a damaged outcome aside; returns the failure that replaces it.
 
-        Only the caller does this, when it collects.
+        Only the caller does this, when it collects the outcome.
 
         Args:
-            invocation_id: whose outcome it should have been.
-            damaged: its path, or its content if its file is gone.
+            invocation_id: the invocation whose outcome it should be.
+            damaged: the file's path, or its content if the file is gone.
             reason: what is wrong with it.
-            keep: the failure stays readable for others.
+            keep: keep the failure readable for other processes.
         """
         self.files.check_spool()
         name = self.files.free_name(invocation_id)
@@ -229,9 +229,9 @@ class Outcomes:
     def _keep(self, path: str, kept: str, data: Content) -> Content:
         """Move an outcome to ``kept/``; returns the one that is kept.
 
-        By a link, which refuses a name that exists. Between this caller's read and its move,
-        another handle of the same call may have collected the outcome, and a late worker may have
-        published another one. A rename would replace the first outcome by the later one.
+        This uses a link, which refuses a name that exists. Between this caller's read and its move,
+        another handle of the same call may have collected the outcome, and a slow worker may have
+        published another one. A rename would replace the first outcome with the later one.
 
         Dies after the link: the outcome has two names, and the one in the mailbox expires.
         """
@@ -244,7 +244,7 @@ class Outcomes:
                 return data
             data = first
         except OSError:
-            # There are no hard links, or the disk is full, where a rename still works: check, then
+            # There are no hard links, or the disk is full, when a rename still works: check, then
             # rename.
             if self.files.add_link(kept, data):
                 self.fs.discard(path)
@@ -261,13 +261,13 @@ class Outcomes:
         """Read an outcome without collecting it; None if it is not there.
 
         Args:
-            invocation_id: whose outcome.
-            collected: this process has collected it, so it is most likely kept.
+            invocation_id: the invocation.
+            collected: this process has already collected it, so it is most likely in ``kept/``.
         """
         if collected and (kept := self.files.read_if_there(self.layout.kept(invocation_id))):
             return kept
-        # In this order, since an outcome moves from ``done/`` to ``kept/`` and never back. If both
-        # have one, a late worker has published the one in ``done/`` after the collection.
+        # The order matters: an outcome moves from ``done/`` to ``kept/`` and never back. If both
+        # have one, a slow worker published the one in ``done/`` after the collection.
         done = self.files.read_if_there(self.layout.done(invocation_id))
         kept = self.files.read_if_there(self.layout.kept(invocation_id))
         return done if kept is None else kept
@@ -276,7 +276,7 @@ class Outcomes:
         """Header and payload of an outcome.
 
         Raises:
-            EnvelopeError: damaged, or the outcome of another invocation.
+            EnvelopeError: the file is damaged, or is the outcome of another invocation.
             SpoolVersionError: a newer version wrote it.
         """
         where = self.layout.done(invocation_id)

@@ -1,7 +1,7 @@
-"""Checks that the shared directory still holds the spool that this process has opened.
+"""Checks that the shared directory still holds the spool that this process opened.
 
 The directory can disappear for a while, because it was unmounted or renamed, and come back with
-everything in it. Or another spool can take its place. In both cases nothing may be created there.
+everything in it. Or another spool can take its place. Nothing may be created there in either case.
 Therefore ``spool.json`` is checked before anything missing is created, and only then, so the check
 usually costs nothing.
 """
@@ -46,14 +46,14 @@ def _read(fs: Filesystem, layout: Layout) -> _Root | None:
 
 
 def check_spool(fs: Filesystem, layout: Layout, spool_id: str) -> None:
-    """Check that the root holds the spool that was opened. A damaged ``spool.json`` passes.
+    """Check that the root still holds the spool that was opened. A damaged ``spool.json`` passes.
 
     Args:
         spool_id: the id that ``spool.json`` had when the spool was opened.
 
     Raises:
         SpoolReplacedError: the root holds another spool.
-        OSError: there is no spool at the moment (``ESTALE``), or the root cannot be read.
+        OSError: there is currently no spool (``ESTALE``), or the root cannot be read.
     """
     try:
         found = _read(fs, layout)
@@ -69,10 +69,10 @@ def check_spool(fs: Filesystem, layout: Layout, spool_id: str) -> None:
 
 
 def may_make(fs: Filesystem, layout: Layout, spool_id: str, folder: str) -> bool:
-    """Whether a missing folder may be made: not the root, and a top folder only in this spool.
+    """Whether a missing folder may be created: never the root, and a top folder only in this spool.
 
-    Every spool is made with its top folders. So one that is missing was removed from outside, and
-    it is made here, as workers and callers can go on. Dies after that: the folder is there.
+    Every spool is created with its top folders. If one is missing, somebody removed it; recreating
+    it lets workers and callers continue. Dies after that: the folder is there.
 
     Raises:
         SpoolReplacedError, OSError: see `check_spool`.

@@ -1,4 +1,4 @@
-"""Wakes the sleepers of all hosts, by their tokens, when calls become pending or end."""
+"""Wakes sleeping processes on all hosts, through their tokens, when calls become pending or end."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 
 class Sleepers:
-    """The sleepers of a spool, as one process of it wakes them and becomes one.
+    """Wakes sleepers on behalf of one process, and creates this process's own tokens.
 
     Args:
-        make_folders: makes a folder of the spool.
-        with_folder: takes a step that makes a file, whose folder may be missing.
+        make_folders: creates a folder of the spool.
+        with_folder: runs a step that creates a file whose folder may be missing.
     """
 
     def __init__(
@@ -38,19 +38,19 @@ class Sleepers:
         self._ringer = Ringer(fs, self._prepare)
 
     def _prepare(self, folder: str) -> None:
-        """Make a queue's folder of tokens: an NFS client remembers that one was missing.
+        """Create a queue's token folder early: an NFS client caches that it is missing.
 
-        A client makes its own one, before it publishes anything.
+        A client creates its own before it publishes anything.
         """
         if "." in folder.rpartition("/")[2].removesuffix(TOKENS):
             with contextlib.suppress(OSError):
                 self._make_folders(folder)
 
     def moved(self, path: str) -> None:
-        """Wake a worker if a call has become pending by this move."""
+        """Wake a worker if this move made a call pending."""
         if path.startswith(self._pending):
             queue, profile = split_profile(path[len(self._pending) :].partition("/")[0])
-            # Only some of the workers may have the resources that a profile names.
+            # Perhaps only some of the workers have the resources in the profile.
             self._ringer.ring(self._layout.tokens(queue), ALL if profile else 1)
 
     def changed(self, queue: str) -> None:
@@ -58,11 +58,11 @@ class Sleepers:
         self._ringer.ring(self._layout.tokens(queue), ALL)
 
     def ended(self, invocation_id: str) -> None:
-        """Wake the client of a call that has an outcome now."""
+        """Wake the client of a call that now has an outcome."""
         self._ringer.ring(self._layout.tokens(client_of(invocation_id)))
 
     def enter(self, listener: str) -> None:
-        """Make the folder of a listener's tokens, before any other process asks for it."""
+        """Create a listener's token folder before any other process looks for it."""
         self._make_folders(self._layout.tokens(listener))
 
     def token(
@@ -72,13 +72,13 @@ class Sleepers:
         poll_interval: float,
         on_ring: Callable[[], object],
     ) -> Token:
-        """A token of this process; see `Token`.
+        """Create a token for this process; see `Token`.
 
         Args:
             listener: a client, or a queue's folder name.
             owner: returns the name of this client or worker.
-            poll_interval: longest pause between polls without it, in seconds.
-            on_ring: called after a ring, in a thread of its own.
+            poll_interval: the longest pause between polls without the token, in seconds.
+            on_ring: called after a ring, in a separate thread.
         """
         folder = self._layout.tokens(listener)
         return Token(self._fs, self._with_folder, folder, owner, poll_interval, on_ring)

@@ -1,4 +1,4 @@
-"""Writes files and links that no other process reads yet, under ``tmp/``."""
+"""Writes temporary files and links under ``tmp/``, which no other process reads yet."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ class WithFolder(Protocol):
     """See `Files.with_folder`."""
 
     def __call__(self, path: str, step: Callable[[], T]) -> T:
-        """Take the step."""
+        """Run the step."""
         ...
 
 
 class TemporaryFiles:
-    """The files of one process under ``tmp/``.
+    """One process's files under ``tmp/``.
 
     Args:
-        longest_link: the longest text of a symbolic link; 0 if records are to be files.
-        with_folder: takes a step that creates a file, whose folder may have been removed.
+        longest_link: the longest text of a symbolic link; 0 to write records as files.
+        with_folder: runs a step that creates a file whose folder may have been removed.
 
     Attributes:
-        longest_link: as given; 0 from when this host turns out to make no links.
+        longest_link: as given; set to 0 once this host turns out not to support links.
     """
 
     def __init__(
@@ -54,12 +54,12 @@ class TemporaryFiles:
     def file(
         self, chunks: Sequence[Buffer] | None = None, *, record: bool = False
     ) -> Iterator[str]:
-        """The path of a new file, for a block that moves or removes the file.
+        """The path of a new file, as a context manager; the block moves or removes the file.
 
-        If `chunks` is None, the block creates the file. If it raises, the file is removed: even if
-        a signal handler raised an exception just where the block was about to do that, or in
-        between two of its steps. This must be a generator: one that is dropped is closed, and then
-        removes the file. A `record` is never written again, so it may be a link.
+        If `chunks` is None, the block creates the file. If the block raises, the file is removed,
+        even if a signal handler raised just before the block would have done that, or between two
+        of its steps. This must be a generator: dropping it closes it, and closing removes the file.
+        A `record` is never written again, so it may be a link.
         """
         path = f"{self._prefix}.{next(self._serial)}"
         try:
@@ -79,8 +79,8 @@ class TemporaryFiles:
         """Write a new file under a name that no other process reads yet.
 
         Raises:
-            StorageError: it does not fit on the disk.
-            OSError: the shared directory fails in another way.
+            StorageError: the file does not fit on the disk.
+            OSError: the shared directory failed in another way.
         """
         try:
             try:
@@ -97,7 +97,7 @@ class TemporaryFiles:
         raise refused from error
 
     def make_link(self, path: str, chunks: Sequence[Buffer]) -> bool | None:
-        """Make a record that is a symbolic link, unless the name exists; False if it does.
+        """Make a record as a symbolic link unless the name exists; False if it does.
 
         Lost reply: the name exists, and the link has this text.
 
@@ -105,11 +105,11 @@ class TemporaryFiles:
             chunks: its content, which no other process writes under this name.
 
         Returns:
-            None if it cannot be a link, so that it has to be a file.
+            None if it cannot be a link and must be a file.
 
         Raises:
             StorageError: the disk is full.
-            OSError: the shared directory fails in another way.
+            OSError: the shared directory failed in another way.
         """
         text = link_text(chunks, self.longest_link)
         if text is None:
@@ -121,7 +121,7 @@ class TemporaryFiles:
         except OSError as error:
             if error.errno not in NO_LINK:
                 self._raise(error, chunks)
-            self.longest_link = 0  # this host's kernel or mount allows none
+            self.longest_link = 0  # this host's kernel or mount does not allow links
             return None
         return True
 

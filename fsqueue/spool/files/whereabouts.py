@@ -1,6 +1,6 @@
-"""Lists the folders that hold the files of calls that have not ended.
+"""Lists the folders that contain the files of unfinished calls.
 
-This is the only place that knows all of them. A call may move between these folders during a walk,
+This is the only module that knows all of them. A call may move between these folders during a walk,
 so a single walk can miss it; `unfinished` walks twice.
 """
 
@@ -21,13 +21,13 @@ class PendingFolder(NamedTuple):
     """A folder of pending calls: a slot of a queue, or a waiting folder of a limit."""
 
     queue: str
-    """Folder name of the queue in which the calls are pending, or to which they go back."""
+    """Folder name of the queue in which the calls are pending, or to which they will return."""
     slot: Slot
     path: str
 
 
 def _names(files: Files, folder: str, *, strict: bool) -> list[str]:
-    """Names in a folder. One that cannot be listed is an error if `strict`, or else is empty."""
+    """Names in a folder. If it cannot be listed, raises an error if `strict`; otherwise empty."""
     names = files.fs.names if strict else files.listed
     return names(folder, fresh=True)
 
@@ -35,11 +35,11 @@ def _names(files: Files, folder: str, *, strict: bool) -> list[str]:
 def slots(
     files: Files, queues: Iterable[str] | None = None, *, strict: bool = False
 ) -> Iterator[PendingFolder]:
-    """The slots of queues, each queue's in the order of service.
+    """The slots of queues, for each queue in the order of service.
 
     Args:
         queues: folder names; None is all.
-        strict: raise an error for a folder that cannot be listed, instead of passing over it.
+        strict: raise an error if a folder cannot be listed, instead of skipping it.
     """
     layout = files.layout
     if queues is None:
@@ -67,21 +67,21 @@ def waiting_for_limits(files: Files, *, strict: bool = False) -> Iterator[Pendin
 
 
 def waiting_for_calls(files: Files) -> Iterator[tuple[str, str]]:
-    """The folders in which calls wait for the end of another one, each with that one's id."""
+    """The folders of calls that wait for a parent, each with the parent's id."""
     for parent in sorted(files.fs.names(files.layout.after_folder, fresh=True)):
         yield parent, files.layout.after(parent)
 
 
 def running(files: Files) -> Iterator[tuple[str, str]]:
-    """The name and the folder of claims of each worker, in no order."""
+    """Each worker's name and folder of claims, in no order."""
     for worker in files.fs.names(files.layout.running_folder, fresh=True):
         yield worker, files.layout.running(worker)
 
 
 def unclaimed(files: Files, *, strict: bool = False) -> Iterator[str]:
-    """The folders of calls that no worker has claimed, in the order in which a call moves.
+    """The folders of unclaimed calls, in the order in which a call moves.
 
-    A call that waits for other calls moves to a slot, and so does one that waits for a limit.
+    A call that waits for other calls or for a limit moves to a slot.
     """
     return itertools.chain(
         (folder for _, folder in waiting_for_calls(files)),
@@ -91,7 +91,7 @@ def unclaimed(files: Files, *, strict: bool = False) -> Iterator[str]:
 
 
 def all_folders(files: Files, *, strict: bool = False) -> Iterator[str]:
-    """All folders of calls that have not ended, in the order in which a call moves."""
+    """All folders of unfinished calls, in the order in which a call moves."""
     return itertools.chain(
         unclaimed(files, strict=strict), (folder for _, folder in running(files))
     )
@@ -115,17 +115,17 @@ class HeldAttempt(NamedTuple):
 
 
 def held(files: Files) -> Iterator[HeldAttempt]:
-    """The attempts that workers hold, in no order."""
+    """The attempts that workers have claimed, in no order."""
     for worker, folder in running(files):
         for name in attempts_in(files, folder):
             yield HeldAttempt(worker, name, f"{folder}/{name}")
 
 
 def unfinished(files: Files) -> set[str]:
-    """The invocations that have not ended, including those that move during the walk.
+    """The unfinished invocations, including those that move during the walk.
 
     Raises:
-        OSError: a folder cannot be listed, so invocations may be missing.
+        OSError: a folder cannot be listed, so invocations might be missing.
     """
     return {
         name.invocation_id

@@ -23,12 +23,12 @@ log: logging.Logger = logging.getLogger(__name__)
 
 
 class Claims:
-    """The steps of a worker that holds calls, or is about to.
+    """Claims calls for a worker, and moves claimed calls back.
 
     Args:
         outcomes: shows which calls have ended.
         endings: ends calls that were cancelled.
-        dependencies: learns of calls that have ended.
+        dependencies: is told about calls that have ended.
         waiting: moves waiting calls on.
         blobs: common arguments, which retried calls need.
     """
@@ -50,16 +50,17 @@ class Claims:
         """Claim a pending attempt; None if another worker was faster.
 
         A process must not claim the same name in two threads at a time. If several processes claim
-        into this folder, a name that is there proves nothing: it may be another's claim. Then a
-        call whose claim's reply was lost is a stray, and the worker's upkeep returns it.
+        into the same folder, finding the name there proves nothing: it may be another process's
+        claim. Then a call whose claim's reply was lost is a stray, and the worker's upkeep returns
+        it.
 
-        Dies before the rename: it is pending. Dies after it: it is the dead worker's, and a
-        reaper gives it back. Lost reply: the name is in this worker's folder, where no other
-        process puts anything.
+        Dies before the rename: it is pending. Dies after it: the dead worker holds it, and a reaper
+        gives it back. Lost reply: the name is in this worker's folder, where no other process puts
+        anything.
 
         Args:
-            origin: its path.
-            worker: the name of the worker.
+            origin: the attempt's path.
+            worker: the worker's name.
             shared: other processes claim into this worker's folder too.
 
         Raises:
@@ -75,8 +76,8 @@ class Claims:
         try:
             self._fs.rename(origin, claim.path)
         except FileNotFoundError:
-            # Both, as a listing of this folder may be older than the call's return to its queue.
-            # If the file is there and only seems to be missing, it is a stray, and returned.
+            # Check both, since a listing of this folder may be older than the call's return to its
+            # queue. A file that is there but seems to be missing is a stray, and will be returned.
             held = self._held(folder)
             if shared or text not in held or not self._fs.exists(claim.path):
                 return None
@@ -86,7 +87,7 @@ class Claims:
         return None if name.attempt > 1 and self._is_settled(claim) else claim
 
     def _held(self, folder: str) -> list[str]:
-        """The names in a worker's folder; if that is missing, all claims must fail."""
+        """The names in a worker's folder. If the folder is missing, all claims must fail."""
         try:
             return self._fs.names(folder, fresh=True, required=True)
         except FileNotFoundError:
@@ -94,10 +95,10 @@ class Claims:
             raise OSError(errno.ESTALE, text, folder) from None
 
     def _is_settled(self, claim: Claim) -> bool:
-        """Remove a claimed attempt that has an outcome: its former worker was slow, not dead.
+        """Remove a claimed attempt that has an outcome: its previous worker was slow, not dead.
 
-        An error is only logged. The body may then run once more, and the first outcome stands. The
-        error must not reach the worker, which would not learn that it holds the claim.
+        Errors are only logged. The task may then run again, and the first outcome stands. An error
+        must not reach the worker, which would then not know that it holds the claim.
         """
         try:
             settled = self._endings.is_over(claim.name)
@@ -129,7 +130,7 @@ class Claims:
             self._dependencies.ended(claim.name.invocation_id)
             self._files.remove(
                 claim.path
-            )  # cancelled while it ran; a claim of a first attempt would not check
+            )  # cancelled while running; claiming a first attempt would not check
             return False
         return self._files.move(claim.path, claim.origin)
 

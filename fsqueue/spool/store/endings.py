@@ -1,4 +1,4 @@
-"""Ends calls that completed, were cancelled, lost their workers, or are damaged."""
+"""Ends calls that completed, were cancelled, lost their workers or are damaged."""
 
 from __future__ import annotations
 
@@ -27,15 +27,16 @@ if TYPE_CHECKING:
 log: logging.Logger = logging.getLogger(__name__)
 
 
-# The most notes that wait to be written. They are for statistics: beyond it, the oldest are lost.
+# The most notes to buffer. They are for statistics only: beyond this, the oldest are lost.
 _MOST_NOTES = 20_000
 
 
 class Note(NamedTuple):
-    """What the queue did with an attempt whose body did not end it, for the journal.
+    """Records for the journal what the queue did with an attempt that its task did not end.
 
-    It was cancelled or given up, or its worker died. The process that did it notes it in memory,
-    and writes it to the journal later. Dies in between: it is missing in the statistics.
+    The attempt was cancelled or given up, or its worker died. The process that handled it keeps the
+    note in memory and writes it to the journal later. Dies in between: it is missing from the
+    statistics.
     """
 
     name: AttemptName
@@ -43,18 +44,19 @@ class Note(NamedTuple):
     call: Call | None
     """Its header; None if it was not read."""
     outcome: Outcome | None = None
-    """The outcome that this process has published; None if the call goes on."""
+    """The outcome that this process published; None if the call continues."""
     worker: str = ""
     """The worker that died with it; empty if none did."""
     evidence: str = ""
-    """How the worker's death was noticed."""
+    """How the worker's death was detected."""
 
 
 class Endings:
-    """Publishes the outcomes of calls, and then puts the calls' files away.
+    """Publishes calls' outcomes, and then removes the calls' files or keeps them for a retry.
 
     Attributes:
-        notes: what this process ended in place of a body, until it is written to the journal.
+        notes: attempts that this process ended instead of a task, until they are written to the
+            journal.
 
     Args:
         calls: reads the headers of calls.
@@ -67,7 +69,7 @@ class Endings:
         self.notes: deque[Note] = deque(maxlen=_MOST_NOTES)
 
     def note(self, name: AttemptName, call: Call | None, *, worker: str, evidence: str) -> None:
-        """Note that an attempt has lost its worker, and that its call goes on."""
+        """Note that an attempt lost its worker and its call continues."""
         self.notes.append(Note(name, self._outcomes.now(), call, worker=worker, evidence=evidence))
 
     def _publish_own(
@@ -79,12 +81,12 @@ class Endings:
         lost: str = "",
         why: str = "",
     ) -> bool:
-        """Publish an outcome of the queue's own; False if the call had one already.
+        """Publish an outcome on behalf of the queue; False if the call already had one.
 
         Args:
             call: its header, if it was read.
             lost: the worker that died with it.
-            why: how that was noticed.
+            why: how that was detected.
         """
         published = self._outcomes.publish(outcome, ())
         if published:
@@ -98,7 +100,7 @@ class Endings:
         payload: Sequence[bytes | memoryview] = (),
         buffers: Sequence[Buffer] = (),
     ) -> bool:
-        """Publish the outcome of a claimed attempt; False if the call had an outcome already.
+        """Publish the outcome of a claimed attempt; False if the call already had one.
 
         Dies before the link: the attempt runs again. Dies after it: the outcome stands, and the
         reaper that finds the attempt removes it. Lost reply: the temporary file has two names.
@@ -115,7 +117,7 @@ class Endings:
 
     def _keep_failed(self, path: str, name: AttemptName) -> None:
         """Move a failed attempt from ``running/`` to ``failed/``."""
-        # False if a reaper has taken it: the next worker that claims it finds the outcome.
+        # False if a reaper took it: the next worker that claims it finds the outcome.
         self._files.move(path, self._layout.failed(name))
 
     # -- cancel -------------------------------------------------------------------------
@@ -142,12 +144,11 @@ class Endings:
         return True
 
     def cancel_running(self, invocation_id: str) -> bool:
-        """Cancel an invocation wherever it is; False if it had an outcome already.
+        """Cancel an invocation wherever it is; False if it already had an outcome.
 
         The outcome is published before the mark, so a worker that sees the mark may drop the
         attempt without checking for an outcome. The mark stays when the outcome is collected. Dies
-        in
-        between: the invocation is cancelled, and its body runs to its end.
+        in between: the invocation is cancelled, but its task runs to the end.
         """
         name = AttemptName(invocation_id, 1)
         published = self._publish_own(name, self._cancelled(name, ""), None)
@@ -165,7 +166,7 @@ class Endings:
         self._files.remove(path)
 
     def _tell(self, name: AttemptName, outcome: Outcome, call: Call | None = None) -> None:
-        """Publish an outcome of the queue's own; it is only logged if the mailbox is closed."""
+        """Publish an outcome on behalf of the queue; an inaccessible mailbox is only logged."""
         mailbox = self._layout.done(outcome.id)
         self._files.unless_refused(mailbox, lambda: self._publish_own(name, outcome, call))
 
@@ -185,7 +186,7 @@ class Endings:
     # -- failures of the queue's own ------------------------------------------------------
 
     def quarantine(self, path: str, name: AttemptName, reason: str) -> None:
-        """Set a damaged call aside and tell its caller, whom its file's name identifies."""
+        """Set a damaged call aside and tell its caller, which the file's name identifies."""
         self._files.check_spool()
         place = self._files.free_name(path)
         message = (
@@ -210,12 +211,12 @@ class Endings:
         self._keep_failed(path, name)
 
     def exhaust(self, path: str, name: AttemptName, call: Call, cuts: Sequence[Cut]) -> None:
-        """End an invocation that needs more time than its workers have.
+        """End an invocation that takes longer than its workers' batch jobs.
 
         Args:
-            path: the attempt.
+            path: the attempt's file.
             call: its header.
-            cuts: the times that it was cut off after nearly all the time of its worker.
+            cuts: the times it was interrupted after it had nearly all of a worker's time.
         """
         last = cuts[-1]
         jobs = "in 1 job" if len(cuts) == 1 else f"in {len(cuts)} jobs"

@@ -1,4 +1,4 @@
-"""Finds a call's file and its state by the invocation's id."""
+"""Finds a call's file and state by invocation id."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from fsqueue.spool.disk.content import Content
     from fsqueue.spool.store.store import Store
 
-# The attempts that are checked by name; later ones are found by listing.
+# How many attempts to check by name; later ones are found by listing.
 _USUAL_ATTEMPTS = 3
 
 
@@ -27,12 +27,12 @@ def find_pending(
     """Path of a pending attempt; None if there is none.
 
     Args:
-        hint: where it was published; a requeue keeps the slot.
+        hint: where it was published; a requeued call keeps its slot.
         lanes: include calls that wait for a concurrency limit.
     """
     waiting = _waiting_folders(store) if lanes else ()
     folders: Iterable[str] = itertools.chain(waiting, _slots(store, hint))
-    for attempt in range(_USUAL_ATTEMPTS):  # nearly all calls are at their first attempt
+    for attempt in range(_USUAL_ATTEMPTS):  # nearly all calls are on their first attempt
         name, checked = str(AttemptName(invocation_id, attempt + 1)), []
         for folder in folders:
             if _is_there(store, f"{folder}/{name}", fresh=attempt == 0):
@@ -43,7 +43,7 @@ def find_pending(
 
 
 def find_dependent(store: Store, invocation_id: str) -> str | None:
-    """Path of a call that waits for others; None if it does not wait.
+    """Path of a call that waits for other calls; None if it does not wait.
 
     The cost grows with the number of calls that others wait for.
     """
@@ -52,7 +52,7 @@ def find_dependent(store: Store, invocation_id: str) -> str | None:
         path = f"{folder}/{AttemptName(invocation_id, 1)}"
         if _is_there(store, path, fresh=True):
             return path
-    # It may have moved from one folder to another meanwhile, or have another name.
+    # It may meanwhile have moved to another folder, or have another name.
     for _, folder in whereabouts.waiting_for_calls(store.files) if path else ():
         found = _find_in(store, invocation_id, folder)
         if found is not None:
@@ -61,7 +61,7 @@ def find_dependent(store: Store, invocation_id: str) -> str | None:
 
 
 def _is_there(store: Store, path: str, *, fresh: bool) -> bool:
-    """Whether a call's file exists; False if its folder is closed to this user."""
+    """Whether a call's file exists; False if this user may not access its folder."""
     try:
         return store.fs.exists(path, fresh=fresh)
     except PermissionError as error:
@@ -101,7 +101,7 @@ def _find_in(store: Store, invocation_id: str, folder: str) -> str | None:
 
 
 def find_pending_by_listing(store: Store, invocation_id: str) -> str | None:
-    """Like `find_pending`, but it finds any attempt, at a cost that grows with the backlog."""
+    """Like `find_pending`, but finds any attempt, at a cost that grows with the backlog."""
     for folder in (*_waiting_folders(store), *_slots(store, None)):
         path = _find_in(store, invocation_id, folder)
         if path is not None:
@@ -117,14 +117,14 @@ def _slots(store: Store, hint: str | None) -> Iterator[str]:
 
 
 def _waiting_folders(store: Store) -> Iterator[str]:
-    """Folders of calls that wait for a limit. Check them before the slots, to which calls move."""
+    """Folders of calls waiting for a limit. Check them before the slots, where calls go next."""
     return (each.path for each in whereabouts.waiting_for_limits(store.files))
 
 
 def find_waiting(
     store: Store, invocation_id: str, lanes: Iterable[str], hint: str | None = None
 ) -> str | None:
-    """Path of a call that was published at `hint` and waits for one of these limits, or None."""
+    """Path of a call published at `hint` that waits for one of these limits, or None."""
     for lane in lanes:
         for waiting, folder in store.limits.waiting_folders(lane):
             path = _find_in(store, invocation_id, folder) if waiting.may_hold(hint) else None
@@ -152,16 +152,16 @@ def state_of(
         member: the call's place, if it is one of a batch.
         hint: where it was published, if known. Then the cost does not grow with the backlog, except
             for a call that waits for a retry.
-        lanes: the call's concurrency limits, if known. They make it cheap to find a call that waits
-            for one.
+        lanes: the call's concurrency limits, if known. They make a call that waits for one cheap to
+            find.
 
     Raises:
         UnknownInvocationError: the invocation is not in this spool.
         EnvelopeError: its outcome is damaged.
     """
-    # The places are checked in the order in which an invocation moves, so that it cannot be missed
-    # by moving on. A dead worker's attempt moves back, so this is done twice, the second time
-    # without guessing names.
+    # Check the places in the order in which an invocation moves, so that one that moves on cannot
+    # be missed. A dead worker's attempt moves back, so do it twice, the second time without
+    # guessing names.
     finders: list[Callable[[Store, str], str | None]]
     finders = [functools.partial(find_waiting, lanes=lanes, hint=hint)] if lanes else []
     finders += [] if hint is None else [functools.partial(find_pending, hint=hint)]
@@ -200,7 +200,7 @@ def cancel(
     *,
     running: bool = True,
 ) -> bool:
-    """Cancel an invocation; False if it had an outcome already.
+    """Cancel an invocation; False if it already had an outcome.
 
     Args:
         hint: where it was published, if known.

@@ -1,4 +1,4 @@
-"""Opens a spool, and creates it if necessary."""
+"""Opens a spool, creating it if necessary."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ def open_store(
     records: RecordKind = "files",
     look: bool = False,
 ) -> Store:
-    """Open the spool at `root`, and create it if there is none yet.
+    """Open the spool at `root`, creating it if there is none yet.
 
     Several processes may do this at once: the one whose `link` succeeds creates it.
 
     Args:
         root: the shared directory.
-        filesystem: verbs over system calls, or None for the usual ones.
+        filesystem: the file operations to use; None for the usual ones.
         key: the key that signs the spool's files; empty if they are not signed.
-        expected: id of the spool that must be there, in which case nothing is created; empty
-            accepts any spool.
-        records: what small records are: "files", symbolic "links", or "auto": links in a new spool
-            on a network filesystem, and where there are no hard links.
-        look: only look at an existing spool: nothing is made or written, so it may be on a
+        expected: the id of the spool that must exist; nothing is then created. Empty accepts any
+            spool.
+        records: how to store small records: as "files", as symbolic "links", or "auto", which means
+            links in a new spool on a network filesystem, and where there are no hard links.
+        look: only read an existing spool. Nothing is created or written, so it may be on a
             read-only mount, or a copy.
 
     Raises:
@@ -79,7 +79,7 @@ def open_store(
 
 
 def _existing(fs: Filesystem, layout: Layout, expected: str, *, look: bool) -> SpoolInfo:
-    """The existing spool. To look at it, only ``spool.json`` need be there."""
+    """The existing spool. With `look`, only ``spool.json`` has to exist."""
     if not look:
         check_spool(fs, layout, expected)
     check_root(fs, layout.root)
@@ -92,7 +92,7 @@ def _existing(fs: Filesystem, layout: Layout, expected: str, *, look: bool) -> S
 
 
 def _uses_links(fs: Filesystem, layout: Layout, info: SpoolInfo, records: RecordKind) -> bool:
-    """Whether small records that this process writes are links."""
+    """Whether this process writes small records as links."""
     if records == "links" and not info.longest_link:
         raise SpoolError(
             f"{layout.root} has no records that are links: it was made without them, or its "
@@ -102,7 +102,7 @@ def _uses_links(fs: Filesystem, layout: Layout, info: SpoolInfo, records: Record
 
 
 def _commits_links(path: str) -> bool:
-    """Whether a link that was made survives a power cut of the server.
+    """Whether a new link survives a power cut of the server.
 
     NFS requires it of all operations that change names (RFC 1813, "Synchronous modifying
     operations").

@@ -1,4 +1,4 @@
-"""Settles claims that no worker holds any more: their worker died, or never learned of them."""
+"""Recovers claims that no worker is handling: the worker died, or does not know of the claim."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ log: logging.Logger = logging.getLogger(__name__)
 
 
 class Recovery:
-    """Decides about attempts in the folders of workers.
+    """Decides what to do with abandoned attempts in the workers' folders.
 
     Args:
         calls: reads the headers of calls.
         endings: ends calls that are cancelled, damaged or lost.
         dependencies: learns of calls that have ended.
-        limits: takes back the permits of dead holders.
-        withdraw: removes a call whose result no process wants.
+        limits: releases the permits of dead holders.
+        withdraw: removes a call whose result is no longer wanted.
     """
 
     def __init__(
@@ -53,9 +53,9 @@ class Recovery:
         self._limits, self._withdraw = limits, withdraw
 
     def return_stray(self, path: str, name: AttemptName) -> None:
-        """Settle an attempt that lies in a living worker's folder without the worker knowing it.
+        """Recover an attempt in a living worker's folder that the worker does not know about.
 
-        This happens when the reply to a claim was lost and the check for it failed, too, or when
+        This happens if the reply to a claim was lost and checking for the claim failed, too, or if
         a finished attempt could not be removed.
 
         Raises:
@@ -66,18 +66,18 @@ class Recovery:
             self._files.move(path, f"{self._layout.slot(call.queue, call.slot)}/{name}")
 
     def cut_off(self, path: str, name: AttemptName, cut: Cut) -> bool:
-        """Note that the end of its worker's job cuts an attempt off; the caller gives it back.
+        """Record that the end of its batch job interrupts an attempt; the caller gives it back.
 
-        A call that was cut off `max_cuts` times by workers that gave it nearly all their time never
-        fits: it is ended with `WalltimeError`. Then this returns True.
+        If a call was cut off `max_cuts` times, each time after nearly all of a worker's time, it
+        does not fit into any job. Then this ends it with `WalltimeError` and returns True.
 
         Dies before the line in ``cuts/``, or between it and what follows: a dead worker holds the
         attempt, and a reaper makes it the next one. The line stays, since it is true. Dies after
         the outcome: it stands, and a reaper removes the attempt. Lost reply of the line: it is
         there, and the call is given back.
 
-        An error of the line, or of a call that cannot be read, is only logged: the caller must give
-        the call back before its process ends.
+        If the line cannot be written or the call cannot be read, that is only logged: the caller
+        must give the call back before its process ends.
         """
         try:
             if self._endings.is_over(name):
@@ -96,7 +96,7 @@ class Recovery:
         return True
 
     def requeue(self, path: str, name: AttemptName, call: Call) -> bool:
-        """Requeue the attempt of a dead worker as the next attempt; False if it is gone.
+        """Requeue a dead worker's attempt as the next attempt; False if it is gone.
 
         Dies before the rename: another reaper does it. Two reapers at once: only one rename
         succeeds.
@@ -105,11 +105,11 @@ class Recovery:
         return self._files.move(path, f"{slot}/{name.after_death()}")
 
     def recover(self, path: str, name: AttemptName, reason: str) -> None:
-        """Decide about an attempt whose worker died: finished, unwanted, once more, or lost.
+        """Recover a dead worker's attempt: remove it if done or unwanted, requeue it, or end it.
 
         Args:
             path: the attempt in the dead worker's folder.
-            reason: how the worker died, for the caller's message.
+            reason: how the worker died, for the message to the caller.
 
         Raises:
             SpoolVersionError: another version wrote it: leave it alone.
@@ -131,7 +131,7 @@ class Recovery:
             self._endings.lose(path, name, call, reason)
 
     def drop(self, path: str, name: AttemptName) -> None:
-        """Remove a cancelled attempt of this worker, whose body was stopped."""
+        """Remove a cancelled attempt of this worker, after its task was stopped."""
         lanes: tuple[str, ...] = ()
         with contextlib.suppress(FileNotFoundError, EnvelopeError, SpoolVersionError):
             lanes = self._calls.read_header(path, name).lanes
@@ -143,7 +143,7 @@ class Recovery:
         self._limits.release_dead(lanes, name.invocation_id, worker)
 
     def _unfinished(self, path: str, name: AttemptName) -> Call | None:
-        """The header of an attempt that has not ended; None if it has, or is ended here."""
+        """The header of an attempt that has not ended; None if it has, or if this ends it."""
         if self._endings.is_over(name):
             self._dependencies.ended(name.invocation_id)
             self._files.remove(path)

@@ -1,8 +1,8 @@
-"""The store: one process's handle on a spool. It publishes calls, and composes all other steps.
+"""The store: one process's handle on a spool. It publishes calls and provides all other steps.
 
 Each step says what a crash leaves behind: "Dies before the rename" means that the process dies just
-before it. "Lost reply" is a habit of network filesystems: the server carries out a request, its
-reply is lost, and the client's repetition of the request is answered as if it were the first.
+before it. "Lost reply" happens on network filesystems: the server carries out a request, but its
+reply is lost, and the client's retry is answered as if it were the first request.
 """
 
 from __future__ import annotations
@@ -44,17 +44,17 @@ class Store:
     """One process's handle on a spool.
 
     Attributes:
-        files: files of any kind. Its `fs`, `layout` and `clock` are here too.
-        calls: reads the files of calls.
-        outcomes: in ``done/`` and ``kept/``.
+        files: reads and writes files. Its `fs`, `layout` and `clock` are also available here.
+        calls: reads calls' files.
+        outcomes: the outcomes in ``done/`` and ``kept/``.
         endings: completes, cancels and gives up calls.
         blobs: arguments that many calls share.
         cache: results that other calls may reuse.
         claims: claims calls, and gives them back.
-        recovery: settles claims that no worker holds any more.
+        recovery: recovers claims that no worker is handling.
         waiting: moves waiting calls on.
-        limits: concurrency limits, and the calls that wait for them.
-        dependencies: which calls wait for which other calls.
+        limits: manages concurrency limits and the calls that wait for them.
+        dependencies: tracks which calls wait for which others.
         deduplication: publishes at most one pending call per key.
     """
 
@@ -83,7 +83,7 @@ class Store:
         )
 
     def push(self) -> None:
-        """Wake sleepers on all hosts, and be woken, by an NFSv4 server, if this system can."""
+        """Let an NFSv4 server wake sleepers on all hosts, and this process, if the system can."""
         if available():
             files = self.files
             files.sleepers = Sleepers(self.fs, self.layout, files.make_folders, files.with_folder)
@@ -123,7 +123,7 @@ class Store:
         return target
 
     def withdraw(self, path: str) -> bool:
-        """Take back a pending call whose result is not wanted; False if a worker has claimed it."""
+        """Take back a pending call whose result is unwanted; False if a worker has claimed it."""
         try:
             self.fs.unlink(path)
         except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Releases calls that wait for other calls or for a concurrency limit."""
+"""Releases calls that wait for other calls or a concurrency limit."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ class Waiting:
         while at is not None:
             at = self._outcomes.last_unfinished(_before(call.after, at))
             target = self._slot_of(call) if at is None else self._layout.after(at)
-            # If the file is gone, another process was faster or the reply was lost. Both need the
-            # check for the next parent's outcome.
+            # If the file is gone, another process was faster or the reply was lost. In both cases,
+            # the next parent's outcome must be checked.
             self._files.move(path, f"{target}/{name}")
             path = f"{target}/{name}"
             if at is not None and not self._outcomes.exists(at):
@@ -71,7 +71,7 @@ class Waiting:
             self._fs.set_time(path, None)
 
     def _read_waiting(self, path: str) -> tuple[Call | None, AttemptName | None]:
-        """The header of a waiting call; None if it is gone, or was ended here."""
+        """The header of a waiting call; None if it is gone or this ended it."""
         name = AttemptName.parse(os.path.basename(path))
         if name is None:
             self._files.clear_away(path, "its name is not one of an invocation")
@@ -99,7 +99,7 @@ class Waiting:
         return self._layout.slot(call.queue, slot)
 
     def admit(self, path: str) -> bool:
-        """Make a call pending that waits for a concurrency limit; False if it is gone.
+        """Make pending a call that waits for a concurrency limit; False if it is gone.
 
         Dies before the rename: the call waits. Dies after it: it is pending. Lost reply: the call
         seems to be gone, so another one is admitted too, finds no permit and waits again.
