@@ -1,1 +1,1 @@
-"""The protocol on disk. `store` moves the files; `layout` names them; see docs/design."""
+"""The on-disk protocol. `store` moves the files, and `layout` names them; see docs/design."""

@@ -1,1 +1,1 @@
-"""System calls, clocks, wake-ups and identities. Knows no calls."""
+"""Low-level access to files, clocks and processes. Knows nothing about calls."""

@@ -1,6 +1,6 @@
 """Access control: checks who can write to a spool, and reads its signing key.
 
-A user who can write to a spool, or sign its files, can run code. See docs/security.md for the
+Any user who can write to a spool, or sign its files, can run code. See docs/security.md for the
 threat model.
 """
 
@@ -24,10 +24,10 @@ _LONGEST_KEY = 4096
 
 
 def group_number(name: str) -> int:
-    """The number of a group of this machine, given by name or number.
+    """The id of a group on this machine, given by name or number.
 
     Raises:
-        ConfigError: there is no such group.
+        ConfigError: the group does not exist.
     """
     import grp
 
@@ -40,11 +40,11 @@ def group_number(name: str) -> int:
 
 
 def check_root(fs: Filesystem, root: str) -> None:
-    """Refuse a shared directory that other users could write to.
+    """Refuse a shared directory that other users can write to.
 
     Raises:
-        SpoolError: it is not the user's, or not the sharing group's, or others may write to it.
-        NotADirectoryError: it is not a folder, so advice about its mode would mislead.
+        SpoolError: it does not belong to the user or the sharing group, or others may write to it.
+        NotADirectoryError: it is not a folder, so advice about its mode would be misleading.
     """
     found = fs.status(root)
     mode = stat.filemode(found.st_mode)
@@ -76,10 +76,10 @@ def check_root(fs: Filesystem, root: str) -> None:
 
 
 def check_private_folder(path: str) -> None:
-    """Refuse a folder in a place that all users may write to, unless it is private.
+    """Refuse a folder in a world-writable place unless it is private.
 
     Raises:
-        SpoolError: it is another user's, it is a link, or others have access to it.
+        SpoolError: it belongs to another user, is a link, or is accessible to others.
     """
     found = os.lstat(path)
     private = stat.S_ISDIR(found.st_mode) and not found.st_mode & 0o077
@@ -95,7 +95,7 @@ def read_key(path: Path) -> bytes:
     """The signing key in a file: 64 bytes derived from its content.
 
     Raises:
-        ConfigError: the file is missing, not private, or too short to be a secret.
+        ConfigError: the file is missing, not private, or too short for a secret.
     """
     try:
         content = _read_private(path).strip()
@@ -127,7 +127,7 @@ def _read_private(path: Path) -> bytes:
 
 
 def key_name(key: bytes, spool_id: str) -> str:
-    """The name of a signing key in ``spool.json``, by which a wrong key is detected at once."""
+    """The name of a signing key in ``spool.json``, which reveals a wrong key at once."""
     if not key:
         return ""
     return hashlib.blake2b(

@@ -1,13 +1,14 @@
-"""Which listings in an NFS client's cache are current, so that a poll that finds nothing is cheap.
+"""Tracks which listings in an NFS client's cache are current, to make idle polls cheap.
 
-When a folder is opened, a Linux NFS client asks the server for its times (close-to-open
-consistency). If these have not changed, the listing comes from the cache: one request in all. But
-a server's clock ticks. A listing that was read in the same tick as a change does not show the next
-change of that tick, and the times never tell. So a listing counts only if it was read in a later
-tick. Until then, and once in a while, the cache is dropped, which costs a second request.
+When a process opens a folder, a Linux NFS client asks the server for the folder's times
+(close-to-open consistency). If they have not changed, the listing comes from the cache, so it costs
+one request in total. But the server's clock has a limited resolution. If a folder changes twice in
+one tick, a listing read in between misses the second change, and the times never show it. So a
+listing is trusted only if it was read in a later tick. Until then, and once in a while, the cache
+is dropped, which costs a second request.
 
-To touch the folder first, as on other network filesystems, costs three more than the first: that
-changes the folder for all clients, so they ask again who may use it, and what is in it.
+Touching the folder first, as on other network filesystems, costs three more requests: it changes
+the folder for all clients, so they ask again for its permissions and content.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Seconds that are longer than a tick of a server's clock. File times of some filesystems are whole
-# seconds, on FAT even ones.
+# Longer than a tick of any server's clock, in seconds. Some filesystems have file times in whole
+# seconds, and FAT in multiples of two.
 _TICK, _LONG_TICK = 0.1, 2.5
 _SECOND = 1_000_000_000
-# After so many seconds the cache is dropped in any case: it is filled by other processes, too.
+# After this many seconds the cache is dropped anyway, since other processes fill it, too.
 _LASTS = 30.0
-_MOST = 1_000  # folders that are remembered
+_MOST = 1_000  # folders to remember
 
 
 class _Seen(NamedTuple):
@@ -32,16 +33,16 @@ class _Seen(NamedTuple):
 
     times: tuple[int, int, int]
     since: float
-    """When these times were first seen. The server's clock was not behind them then."""
+    """When these times were first seen. The server's clock had reached them by then."""
     read: float
     """When the cache was last dropped."""
 
 
 class CachedFolders:
-    """What this process knows of the listings in its host's cache. From any thread.
+    """What this process knows about listings in its host's cache. Thread-safe.
 
     Args:
-        monotonic: reads the clock.
+        monotonic: reads the monotonic clock.
     """
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
@@ -49,13 +50,13 @@ class CachedFolders:
         self._seen: dict[str, _Seen] = {}
 
     def refresh(self, path: str, number: int) -> bool:
-        """Drop a listing that may not be current from the client's cache; whether it did so.
+        """Drop a possibly outdated listing from the client's cache; returns whether it did so.
 
         Args:
             path: the folder.
-            number: its descriptor. The folder has just been opened.
+            number: its file descriptor, which was just opened.
         """
-        found = os.fstat(number)  # without a request, right after the one of `open`
+        found = os.fstat(number)  # no request, right after that of `open`
         times, now = (found.st_ino, found.st_mtime_ns, found.st_ctime_ns), self._monotonic()
         seen = self._seen.get(path)
         since = now if seen is None or seen.times != times else seen.since

@@ -1,8 +1,8 @@
-"""Explains errors of writing a file: what did not fit, where, and whether it ever can.
+"""Explains write errors: what did not fit, where, and whether it can ever fit.
 
-A full disk may have room again in a minute, when other users remove files. A file that is larger
-than the whole filesystem, or than the limit for one file, never fits, and trying again would go on
-forever.
+A full disk may have room again in a minute, when other users remove files. But a file that is
+larger than the whole filesystem, or than the limit for one file, never fits, and retries would go
+on forever.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from fsqueue.spool.disk.filesystem import Filesystem
 
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
-# Errors by which a filesystem refuses a file that is too large for it.
+# Errors with which a filesystem refuses a file that is too large.
 _NEVER: Final = frozenset({errno.EFBIG, errno.E2BIG, errno.EOVERFLOW, errno.EINVAL, errno.EMSGSIZE})
-# Smaller files than this are never refused for their size.
+# Files smaller than this are never refused because of their size.
 _SMALL: Final = 1 << 16
-# A disk with less room than this is full for all files. Only waiting helps.
+# A disk with less free space than this counts as full for all files. Only waiting helps.
 _HARDLY_ANY: Final = 1 << 20
 _MIB: Final = 1 << 20
-# Writing this much takes far longer than asking the filesystem for its size first.
+# Writing this much takes far longer than asking the filesystem for its size.
 _WORTH_ASKING: Final = 16 * _MIB
 
 
@@ -38,7 +38,7 @@ def check_size(fs: Filesystem, folder: str, size: int) -> None:
 
     Raises:
         StorageError: the file is larger than the filesystem, or than the limit for one file.
-        OSError: the filesystem cannot be asked.
+        OSError: the filesystem's size cannot be read.
     """
     if size < _HARDLY_ANY:
         return
@@ -53,7 +53,7 @@ def check_size(fs: Filesystem, folder: str, size: int) -> None:
 
 
 def explained(error: OSError, fs: Filesystem, folder: str, size: int) -> OSError:
-    """The error of writing a file, with an explanation if the file's size is the reason.
+    """A write error, with an explanation if the file's size is the reason.
 
     Args:
         error: the filesystem's error.

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 class ServerClock:
     """The file server's clock, extrapolated by this host's monotonic clock between two readings.
 
-    All times in the spool are of this clock.
+    All times in the spool come from this clock.
     """
 
     def __init__(self, filesystem: Filesystem) -> None:
@@ -37,7 +37,7 @@ class ServerClock:
         """Seconds since the epoch on the file server.
 
         Raises:
-            SpoolError: never synced.
+            SpoolError: the clock was never synced.
         """
         if self._offset is None:
             raise SpoolError("the file server's clock has not been read yet")

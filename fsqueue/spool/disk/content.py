@@ -1,4 +1,4 @@
-"""Types for the bytes of a file, as they are written and read."""
+"""Types for the content of files, as written and as read."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
-"""One chunk of what is to be written."""
+"""One chunk of content to write."""
 
 
 class Piece(NamedTuple):
-    """A part of a file that is read into separate memory."""
+    """A part of a file that is read into its own block of memory."""
 
     size: int
     """In bytes."""
@@ -20,7 +20,7 @@ class Piece(NamedTuple):
 
 
 Content: TypeAlias = "list[bytes | bytearray]"
-"""The content of a file, in one piece or in several whose sizes its first line gives."""
+"""A file's content, in one piece or in several, whose sizes are in its first line."""
 
 Cut: TypeAlias = "Callable[[bytes, str], Sequence[Piece]]"
-"""Computes the pieces of a file from its first bytes and its path."""
+"""Computes a file's pieces from its first bytes and its path."""

@@ -1,7 +1,7 @@
-"""Files that an NFSv4 server has delegated to a client, and may recall.
+"""NFSv4 delegations: files that the server has delegated to a client, and may recall.
 
-A delegation holds up every change by others until it is returned. A token turns that to use: its
-owner is told of the recall.
+A delegation blocks every change by other clients until it is returned. Tokens make use of that: the
+recall notifies a token's owner.
 """
 
 from __future__ import annotations
@@ -25,30 +25,30 @@ R = TypeVar("R")
 
 
 class Delegations:
-    """The part of `Filesystem` that concerns delegations. Its `_call` is the choke point."""
+    """The part of `Filesystem` that handles delegations. All system calls go through `_call`."""
 
     remote: bool
     _own: Ownership
 
     def _call(self, verb: str, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
-        del verb  # the name under which a faulty twin counts and chooses
+        del verb  # the name by which a faulty twin counts and selects calls
         return function(*args, **kwargs)
 
     def recall(self, path: str) -> None:
         """Wait until no other client holds a delegation of a file.
 
-        A dead client's delegation lasts as long as its lease with the server. A rename would wait
-        for that, too, and block all other renames of this host.
+        A dead client's delegation lasts as long as its lease with the server. A rename would also
+        wait for that, but would block all other renames on this host.
         """
         if self.remote:
-            with contextlib.suppress(OSError):  # the moves that follow report it
+            with contextlib.suppress(OSError):  # the following moves report it
                 self._call("open", syscalls.recall_delegation, path)
 
     def let_go(self, path: str) -> None:
-        """Return this host's delegation of a file, so that others need not `recall` it.
+        """Return this host's delegation of a file, so that other hosts need not `recall` it.
 
-        A Linux NFS client does so before it sets a file's mode (nfs4_proc_setattr in the kernel's
-        fs/nfs), so this sets the mode to what it is.
+        A Linux NFS client returns it before it sets a file's mode (nfs4_proc_setattr in the
+        kernel's fs/nfs), so this sets the mode that the file already has.
         """
         if self.remote:
             with contextlib.suppress(OSError):
@@ -58,10 +58,10 @@ class Delegations:
                     self._call("chmod", os.chmod, path, stat.S_IMODE(mode))
 
     def make_token(self, path: str) -> None:
-        """Make an empty file that a lease can be taken on at once; the name must not exist.
+        """Make an empty file that can be leased at once; the name must not exist.
 
-        A Linux NFS client closes a file late that was open for writing, and gets no delegation of
-        it before.
+        A Linux NFS client delays closing a file that was open for writing, and gets no delegation
+        of it until then.
         """
         self._call("create", self._own.make_token, path)
 
@@ -70,9 +70,9 @@ class Delegations:
         return self._call("lease", leases.take_lease, path, told)
 
     def ring_token(self, path: str) -> None:
-        """Wake the owner of a token. If its host is dead, this takes until the server knows that.
+        """Wake the owner of a token. If its host is dead, this blocks until the server notices.
 
         Raises:
-            FileNotFoundError: there is no such token any more.
+            FileNotFoundError: the token is gone.
         """
         self._call("ring", leases.break_lease, path)

@@ -1,7 +1,7 @@
-"""The one place where the protocol touches files of the spool or reads a clock.
+"""The filesystem layer: only here does the protocol touch the spool's files or read a clock.
 
-All system calls on files pass through `Filesystem._call`, if a subclass defines it: the faulty twin
-in `fsqueue.testing` can make a call fail, lose its reply, or end the process there.
+If a subclass defines `_call`, all system calls on files go through it. The faulty twin in
+`fsqueue.testing` uses this to make a call fail, lose its reply, or end the process there.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
-# Each try makes a folder that another process removes again at once: rare even once.
+# A try fails if another process removes the new folder at once: rare even once.
 _TRIES = 100
 
-# A path does not lead anywhere: a folder on it is missing, a file, or a link to itself.
+# Errors of a path that leads nowhere: a folder on it is missing, a file, or a link to itself.
 _NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 _NOTHING_TO_SETTLE = frozenset({errno.ENOENT, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
-# Seconds between listings. Servers' clocks tick at least a hundred times a second.
+# In seconds, between listings. Server clocks tick at least a hundred times per second.
 _TICKS = (0.0, 0.02, 0.05, 0.1)
 
 
@@ -46,14 +46,15 @@ class Filesystem(Delegations):
 
     Args:
         remote: the spool is on a network filesystem, whose client caches listings.
-        asks_at_open: its client asks the server whenever a folder is opened.
-        group: id of the group that shares the spool; None if only its owner may use it.
+        asks_at_open: its client asks the server each time a folder is opened.
+        group: the id of the group that shares the spool; None if only its owner may use it.
         durable: once an operation has returned, its effect survives a power cut.
         ownership: how modes and groups are set.
     """
 
     monotonic: ClassVar[staticmethod[[], float]] = staticmethod(time.monotonic)
-    """This host's monotonic clock, in seconds. Reading it cannot fail, so it needs no `_call`."""
+    """This host's monotonic clock, in seconds. Reading it cannot fail, so it does not need
+    `_call`."""
 
     def __init__(
         self,
@@ -70,7 +71,7 @@ class Filesystem(Delegations):
         self.group: int | None = group
         self.durable: bool = durable
         self._own = ownership(group)
-        bound = self._bound  # looked up once, as each call of a task takes most of these steps
+        bound = self._bound  # looked up once, since every task call takes most of these steps
         self._open_new = bound("create", self._own.open_new)
         self._write_all, self._close = bound("write", syscalls.write_all), bound("close", close)
         self._read_pieces = bound("read", reading.read_pieces)
@@ -81,13 +82,13 @@ class Filesystem(Delegations):
         """Bytes that a filesystem has in all, and that are free for this user."""
 
     def _bound(self, verb: str, function: Callable[P, R]) -> Callable[P, R]:
-        """`_call` of one function; without a twin's `_call`, that is the function itself."""
+        """`function` through `_call`, or itself if no twin defines `_call`."""
         if type(self)._call is Filesystem._call:  # noqa: SLF001 - its own
             return function
         return functools.partial(self._call, verb, function)
 
     def create(self, path: str, chunks: Sequence[Buffer]) -> None:
-        """Write a new file; on failure, nothing is left behind."""
+        """Write a new file; a failure leaves nothing behind."""
         handle = Handle(path)
         try:
             self._open_new(path, handle, os.O_EXCL)
@@ -96,7 +97,7 @@ class Filesystem(Delegations):
                 if self.durable:
                     self._call("fsync", os.fsync, handle)
             finally:
-                # A network filesystem reports a full disk only here.
+                # A network filesystem only reports a full disk here.
                 self._close(handle)
         except BaseException:
             handle.close()
@@ -106,13 +107,13 @@ class Filesystem(Delegations):
             raise
 
     def create_link(self, path: str, text: str) -> None:
-        """Make a record that is a symbolic link; see `link_records`. The name must not exist."""
+        """Make a record as a symbolic link; see `link_records`. The name must not exist."""
         self._call("symlink", link_records.make_link, path, text.encode())
         if self.durable:
             self._settle(path)
 
     def append(self, path: str, data: bytes | bytearray) -> None:
-        """Append to a regular file of this process, or make it. A power cut may undo it."""
+        """Append to a regular file of this process, or create it. A power cut may undo it."""
         handle = Handle(path)
         try:
             self._call("append", self._own.open_new, path, handle, os.O_APPEND | os.O_NONBLOCK)
@@ -136,21 +137,21 @@ class Filesystem(Delegations):
 
         Args:
             path: the file.
-            pieces: cuts files of more than 256 KiB. They are read only if the pieces add up to the
-                file's length: a damaged or foreign file could take all memory.
+            pieces: divides files of more than 256 KiB. They are read only if the pieces add up to
+                the file's length: a damaged or foreign file could use up all memory.
             fresh: see `exists`.
-            link_first: it is likely to be a link.
+            link_first: the file is likely to be a link.
         """
         if fresh:
             self._refresh(path)
         return self._read_pieces(path, pieces, link_first=link_first)
 
     def read_part(self, path: str, count: int, start: int = 0) -> bytes:
-        """Read at most `count` bytes of such a file; anything else raises `EnvelopeError`."""
+        """Read at most `count` bytes of a file or link; anything else raises `EnvelopeError`."""
         return self._call("read", reading.read_part, path, count, start)
 
     def extend(self, path: str, start: int, data: bytes) -> None:
-        """Write `data` at offset `start` of a file and cut off the rest; at 0, replace the file.
+        """Write `data` at offset `start` of a file and truncate it there; 0 replaces the file.
 
         Repeating it changes nothing. Anything but a regular file raises `EnvelopeError`.
         """
@@ -182,22 +183,22 @@ class Filesystem(Delegations):
             self._settle(target)
 
     def discard(self, path: str) -> None:
-        """Remove a file that may be gone already."""
+        """Remove a file, which may already be gone."""
         try:
             self.unlink(path)
         except FileNotFoundError:
             return
 
     def mkdir(self, path: str) -> None:
-        """Make a folder, private to its owner or group."""
+        """Create a folder, private to its owner or group."""
         self._call("mkdir", self._own.make_folder, path)
         if self.durable:
             self._settle(path)
 
     def make_folders(self, path: str, may_make: Callable[[str], bool] = lambda _: True) -> None:
-        """Make a folder and its missing parents, even if empty ones are removed meanwhile.
+        """Create a folder and its missing parents, even if others remove empty ones meanwhile.
 
-        `may_make` returns whether a parent may be made; it is called before each attempt.
+        `may_make` returns whether a parent may be created; it is called before each attempt.
         """
         for _ in range(_TRIES):
             try:
@@ -215,8 +216,8 @@ class Filesystem(Delegations):
     def rmdir(self, path: str) -> bool:
         """Remove a folder if it is empty; False if it is not. A missing folder counts as removed.
 
-        fsqueue removes folders only by `rmdir`: the file server refuses it if another process has
-        just put a file there.
+        fsqueue removes folders only with `rmdir`, which the file server refuses if another process
+        has just put a file there.
         """
         try:
             self._call("rmdir", os.rmdir, path)
@@ -242,7 +243,7 @@ class Filesystem(Delegations):
         Args:
             path: the folder.
             limit: stop after this many names.
-            fresh: show what is there now: see `CachedFolders`. On other network filesystems than
+            fresh: show what is there now: see `CachedFolders`. On network filesystems other than
                 NFS, the folder is touched first.
             strict: raise `NotADirectoryError` for a file or a link.
             required: raise `FileNotFoundError` if the folder is missing.
@@ -279,12 +280,13 @@ class Filesystem(Delegations):
         return True
 
     def is_there(self, path: str) -> bool:
-        """Whether a name really exists, after a rename of it failed with "no such file".
+        """Whether a name really exists after renaming it failed with "no such file".
 
-        The target's folder may have been the missing one, removed by another client. A Linux NFS
-        client then takes the source for missing, too, until it lists the source's folder. On NFSv3
-        the touch before that listing must come in another tick of the server's clock. A listing
-        alone is not enough: one that is still current comes from the client's cache.
+        Perhaps it was the target's folder that was missing, because another client removed it. A
+        Linux NFS client then believes that the source is missing, too, until it lists the source's
+        folder. On NFSv3 the touch before that listing must come in another tick of the server's
+        clock. A listing alone is not enough: one that is still current comes from the client's
+        cache.
         """
         if self.exists(path):
             return True
@@ -305,7 +307,7 @@ class Filesystem(Delegations):
             return None
 
     def has_folder(self, path: str) -> bool:
-        """Whether a folder exists. On a network filesystem, the server is asked."""
+        """Whether a folder exists. On a network filesystem, this asks the server."""
         try:
             if self._cached is not None:
                 self._call("open", syscalls.open_folder, path)
@@ -330,23 +332,23 @@ class Filesystem(Delegations):
             return 0
 
     def modified(self, path: str) -> float:
-        """A file's or link's modification time, by the server."""
+        """The modification time of a file or link, according to the server."""
         return self._call("fstat", reading.mtime, path)
 
     def touch(self, path: str) -> None:
-        """Set a file's times to the file server's present time, creating the file if necessary."""
+        """Set a file's times to the file server's current time, creating the file if necessary."""
         try:
             self._utime(path, follow_symlinks=False)
         except FileNotFoundError:
             self._call("create", self._own.make_file, path)
 
     def set_time(self, path: str, when: float | None) -> None:
-        """Set a file's times, in seconds since the epoch; None means the server's present time."""
+        """Set a file's times, in seconds since the epoch; None means the server's current time."""
         times = None if when is None else (when, when)
         self._utime(path, times, follow_symlinks=False)
 
     def ring(self, path: str) -> None:
-        """Touch a bell; it exists only if a process listens. Errors do no harm."""
+        """Touch a bell, which exists only if a process listens. Errors are harmless."""
         try:
             self._utime(path, follow_symlinks=False)
         except OSError:
@@ -360,7 +362,7 @@ class Filesystem(Delegations):
             existing: do not create it.
 
         Raises:
-            FileNotFoundError: the folder is missing, or the file that must exist.
+            FileNotFoundError: the folder is missing, or the file if it must exist.
         """
         from filelock import Timeout
 
@@ -377,7 +379,7 @@ class Filesystem(Delegations):
             return None
 
     def status(self, path: str, *, follow: bool = True) -> os.stat_result:
-        """The `stat` of a path; `follow` tells whether to follow a link."""
+        """The `stat` of a path; with `follow`, that of a link's target."""
         return self._call("stat", os.stat, path, follow_symlinks=follow)
 
     def _settle(self, *paths: str) -> None:
@@ -386,6 +388,7 @@ class Filesystem(Delegations):
             try:
                 self._call("fsync", syscalls.sync_folder, os.path.dirname(path))
             except OSError as error:
-                # The folder may be gone. Some servers keep names safe and have no such call.
+                # The folder may be gone. Some servers make names durable by themselves and do not
+                # support this call.
                 if error.errno not in _NOTHING_TO_SETTLE:
                     raise

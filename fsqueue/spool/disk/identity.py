@@ -1,4 +1,4 @@
-"""Identity of processes: enough to know for certain that one of them is gone."""
+"""Identifies processes, so that others can tell for certain whether one is gone."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from typing import Annotated, Final, NamedTuple
 
 import msgspec
 
-# After these states of /proc/<pid>/stat a process runs no more instructions.
+# In these states of /proc/<pid>/stat a process executes no further instructions.
 _DEAD = frozenset("ZXx")
 _LARGEST_PID: Final = (1 << 31) - 1
 _HIDDEN: Final = ""
-"""The start of a process that exists and hides its details."""
+"""The start time of a process that exists but hides its details."""
 
 
 class Process(NamedTuple):
-    """A process, which stays distinct if its pid is reused."""
+    """Identifies a process even if its pid is reused."""
 
     boot: str
-    """Identifies one boot of one machine and one PID namespace, in which `pid` is unique."""
+    """Identifies a boot of a machine and a PID namespace, in which `pid` is unique."""
     pid: Annotated[int, msgspec.Meta(gt=0, le=_LARGEST_PID)]
     start: str
-    """Its start time as reported by the system, which distinguishes reused pids."""
+    """Its start time as reported by the system; distinguishes reused pids."""
 
 
 def host_name() -> str:
-    """This machine's name in characters that are safe in file names."""
+    """This machine's name, in characters that are safe in file names."""
     return re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname().partition(".")[0])[:24] or "host"
 
 
 @functools.cache
 def boot_id() -> str:
-    """Identifies this boot of this machine and the PID namespace, in which a pid is valid."""
+    """Identifies this machine's current boot and the PID namespace in which a pid is valid."""
     try:
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
             boot = file.read().strip()
@@ -48,13 +48,13 @@ def boot_id() -> str:
 
 @functools.cache
 def _shows_this_namespace(pid: int) -> bool:
-    """Whether /proc numbers processes as this one does.
+    """Whether /proc shows this process's PID namespace.
 
-    It does not after ``unshare --pid`` without ``--mount-proc``: there /proc is still that of the
-    namespace outside, and a pid of this one names another process in it.
+    It does not after ``unshare --pid`` without ``--mount-proc``: /proc then still shows the outer
+    namespace, where a pid of this namespace is a different process.
 
     Args:
-        pid: of this process, as a forked child may be in another namespace.
+        pid: this process's pid; a parameter, since a forked child may be in another namespace.
     """
     try:
         return os.readlink("/proc/self") == str(pid)
@@ -63,9 +63,9 @@ def _shows_this_namespace(pid: int) -> bool:
 
 
 def start_of(pid: int) -> str | None:
-    """The start time of a process of this machine, as the system reports it; None if it is gone.
+    """The start time of a process on this machine, as the system reports it; None if it is gone.
 
-    It is empty if the process exists and hides its details.
+    It is empty if the process exists but hides its details.
 
     On Linux, it is in clock ticks since boot (proc(5), field 22). psutil's `create_time` adds the
     boot time, which changes when the clock is set.
@@ -79,13 +79,13 @@ def start_of(pid: int) -> str | None:
         with open(f"/proc/{'self' if pid == own else pid}/stat", "rb") as file:
             fields = file.read().rpartition(b")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
-        # With the mount option hidepid, /proc shows no processes of other users.
+        # With the mount option hidepid, /proc does not show other users' processes.
         return _HIDDEN if _exists(pid) else None
     return None if fields[0].decode() in _DEAD else fields[19].decode()
 
 
 def _exists(pid: int) -> bool:
-    """Whether the kernel knows a process; one that is dead, but not waited for, counts."""
+    """Whether the kernel knows a process, including a zombie."""
     if not 0 < pid <= _LARGEST_PID:
         return False
     try:
@@ -93,14 +93,14 @@ def _exists(pid: int) -> bool:
     except ProcessLookupError:
         return False
     except OSError:
-        pass  # it may not be signalled by this user
+        pass  # this user may not signal it
     return True
 
 
 def processor_time(pid: int) -> int | None:
-    """Clock ticks for which a process of this machine has run; None if that cannot be seen.
+    """CPU time used by a process on this machine, in clock ticks; None if that cannot be seen.
 
-    A process that is suspended, by a signal, a debugger or a freezer, has no more of it.
+    It does not grow while the process is suspended by a signal, a debugger or a freezer.
     """
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
@@ -132,7 +132,7 @@ def worker_name(token: str) -> str:
 
 
 def has_live_process(worker: str) -> bool:
-    """Whether the process of a worker of this machine is there, by the worker's name."""
+    """Whether the process of a worker on this machine exists, given the worker's name."""
     host, _, pid = worker.rpartition("-")[0].rpartition("-")
     return host == host_name() and pid.isdecimal() and start_of(int(pid)) is not None
 
@@ -143,14 +143,14 @@ def mark_of(pid: int) -> str:
 
 
 def is_marked_gone(mark: str) -> bool:
-    """Whether the process of this machine that `mark_of` described has ended.
+    """Whether a process on this machine, as described by `mark_of`, has ended.
 
-    A process of another PID namespace cannot be seen from here and counts as ended.
+    A process in another PID namespace is invisible from here and counts as ended.
     """
     pid = int(mark.partition("-")[0])
     return start_of(pid) != _HIDDEN and mark_of(pid) != mark
 
 
 def is_gone(process: Process) -> bool:
-    """Whether a process has ended for certain; False if it lives or cannot be seen from here."""
+    """Whether a process has definitely ended; False if it is alive or invisible from here."""
     return process.boot == boot_id() and start_of(process.pid) not in {process.start, _HIDDEN}

@@ -1,12 +1,12 @@
-"""Read leases on files, by which Linux tells a thread that another process wants to write.
+"""Read leases on files, through which Linux notifies a thread that another process wants to write.
 
-On NFSv4 a client's kernel grants one while the file server has delegated the file to it. A change
-of the file by any other host makes the server recall the delegation, and the kernel breaks the
-lease. Linux 5.10 or later is needed for that.
+On NFSv4, a client's kernel grants a lease while the file server has delegated the file to it. If
+any other host changes the file, the server recalls the delegation, and the kernel breaks the lease.
+This needs Linux 5.10 or later.
 
-The kernel tells it by a signal to one thread, which has it blocked and waits for it. So there is no
-handler, and no other thread notices. Signal and thread belong to the open file, so leases of the
-application keep theirs. Source: fcntl(2).
+The kernel sends a signal to one thread, which blocks the signal and waits for it. So no handler is
+needed, and other threads notice nothing. The signal and thread are properties of the open file, so
+the application's own leases are not affected. Source: fcntl(2).
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ _SIGNALS_IN_USE = frozenset({"SigBlk", "SigIgn", "SigCgt"})
 
 
 class Told(NamedTuple):
-    """The thread that the kernel tells."""
+    """The thread that the kernel notifies, and the signal that it uses."""
 
     thread: int
-    """Its number in the kernel."""
+    """Its thread id in the kernel."""
     signal: int
 
 
 def take_lease(path: str, told: Told) -> Handle:
-    """Open a file of one's own with a read lease, which ends when it is closed.
+    """Open a file of this process with a read lease, which ends when the file is closed.
 
     Raises:
-        BlockingIOError: there is no lease on it now: another process may write to the file, or the
-            server has not delegated it.
-        OSError: there are no leases here.
+        BlockingIOError: no lease is available now: another process has the file open for writing,
+            or the server has not delegated it.
+        OSError: leases are not supported here.
     """
     handle = Handle(path)
     try:
@@ -56,7 +56,7 @@ def take_lease(path: str, told: Told) -> Handle:
 
 
 def is_broken(handle: Handle) -> bool:
-    """Whether another process waits for a lease to end; also if the file was closed."""
+    """Whether another process is waiting for a lease to end, or the file was closed."""
     try:
         return fcntl.fcntl(handle[0], _F_GETLEASE) != fcntl.F_RDLCK
     except (IndexError, OSError):
@@ -64,19 +64,20 @@ def is_broken(handle: Handle) -> bool:
 
 
 def break_lease(path: str) -> None:
-    """Let the owner of a lease on a file know, by setting the file's times.
+    """Notify the owner of a lease on a file, by setting the file's times.
 
-    This returns when the server has the delegation back, which takes as long as the server waits
-    for a dead host. To remove or rename the file instead would block its folder for as long.
+    This returns once the server has the delegation back. If the owner's host is dead, that takes
+    until the server gives it up. Removing or renaming the file instead would block its folder for
+    that time.
     """
     os.utime(path, follow_symlinks=False)
 
 
 def free_signal() -> int:
-    """A real-time signal that this program neither handles, ignores nor blocks, so has no use for.
+    """A real-time signal that this program neither handles, ignores nor blocks, so does not use.
 
     Raises:
-        FSQueueError: it uses all of them, or this system has none.
+        FSQueueError: the program uses all of them, or this system has none.
     """
     if sys.platform == "linux":
         used = 0

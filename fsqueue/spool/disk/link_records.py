@@ -1,11 +1,11 @@
-"""Records that are symbolic links: the link's text is the content of the file.
+"""Records stored as symbolic links: the link's text is the content.
 
-On a network filesystem, one request creates such a record, entirely or not at all, and refuses a
-name that exists; one request reads it. A server hands out no delegation for a link, so the records
-of a dead host can be moved at once. docs/design/link-records.md has the measurements.
+On a network filesystem, a single request creates the record atomically and fails if the name
+exists, and a single request reads it. Servers do not delegate links, so a dead host's records can
+be moved at once. docs/design/link-records.md has the measurements.
 
-No part of fsqueue follows a link: the text is data, in base85 behind a prefix. It has no slash, so
-anything that did follow it would look for that name in the same folder.
+No part of fsqueue follows these links: the text is data, in base85 after a prefix. It has no slash,
+so a program that did follow it would look for that name in the same folder.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from fsqueue.spool.disk.content import Buffer
 
 _PREFIX: Final = "fsqueue-record:"
-# The longest text of a link on Linux (PATH_MAX without the NUL), and what other servers may allow.
+# Lengths of link texts to try: the most on Linux (PATH_MAX without the NUL), then what other
+# servers may allow.
 _LENGTHS: Final = (4095, 2047, 1023)
 
 NO_LINK: Final = frozenset(
@@ -37,20 +38,20 @@ NO_LINK: Final = frozenset(
         errno.E2BIG,
     }
 )
-"""Errors where a filesystem has no links or refuses their text, and of reading what is no link."""
+"""Errors if a filesystem has no links or refuses their text, or if what is read is not a link."""
 
 
 def link_text(chunks: Sequence[Buffer], limit: int) -> str | None:
     """The text of a link with this content; None if it would be longer than `limit`."""
     size = sum(map(len, chunks))
-    if size > limit * 4 // 5:  # base85 makes 5 characters of 4 bytes
+    if size > limit * 4 // 5:  # base85 turns 4 bytes into 5 characters
         return None
     text = _PREFIX + base64.b85encode(b"".join(chunks)).decode()
     return text if len(text) <= limit else None
 
 
 def make_link(path: str, text: bytes) -> None:
-    """Make a link with a text from `link_text`; `FileExistsError` if the name exists."""
+    """Create a link with a text from `link_text`; `FileExistsError` if the name exists."""
     os.symlink(text, path)
 
 
@@ -58,8 +59,8 @@ def read_link(path: str) -> bytes:
     """The content of a record that is a link.
 
     Raises:
-        EnvelopeError: it is a link that fsqueue has not made.
-        OSError: it is missing, or (``EINVAL``) no link.
+        EnvelopeError: it is a link that fsqueue did not make.
+        OSError: it is missing, or (``EINVAL``) not a link.
     """
     text = os.readlink(path)
     if not text.startswith(_PREFIX):
@@ -71,11 +72,11 @@ def read_link(path: str) -> bytes:
 
 
 def longest_link(folder: str, name: str) -> int:
-    """The longest text of a link that a folder's filesystem keeps, by trying; 0 if too short.
+    """Find by trial the longest link text that a folder's filesystem keeps; 0 if too short.
 
     Args:
         folder: an existing folder.
-        name: a name in it that nothing else uses; the function removes what it makes.
+        name: an unused name in the folder; the function removes what it creates.
     """
     path = f"{folder}/{name}"
     for length in _LENGTHS:

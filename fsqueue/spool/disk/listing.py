@@ -1,4 +1,4 @@
-"""Lists a folder again only if it has changed, where that can be known without a request."""
+"""Lists a folder again only if it has changed, where that is known without a request."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from fsqueue.spool.disk.filesystem import Filesystem
 
-# More seconds than between two ticks of any filesystem's clock, which are 2 on FAT. A folder that
-# changes twice in one tick has the same time after both.
+# Longer than a clock tick of any filesystem, in seconds; FAT's is 2. A folder that changes twice in
+# one tick has the same time after both changes.
 _TICK = 2.5
 
 
 class Listing:
-    """The names in one folder, for a process that asks for them again and again.
+    """The names in one folder, for a process that polls them.
 
-    On a local filesystem a look at the folder's time shows whether the names are the same. On a
-    network filesystem the folder is listed each time, as its client caches the time, too.
+    On a local filesystem, the folder's time shows whether the names have changed. On a network
+    filesystem, the folder is listed each time, since the client caches the time, too.
 
     Args:
         path: the folder.

@@ -1,8 +1,8 @@
-"""A filesystem for processes that only look: it changes nothing, and counts what it asks.
+"""A read-only filesystem layer for viewers, which also counts its operations.
 
-So a look works on a read-only mount, on a copy of a spool and on a full disk. On a network
-filesystem other processes refresh the client's cache by touching a folder; here `statx` does that,
-which asks the server and writes nothing.
+This works on a read-only mount, on a copy of a spool and on a full disk. On a network filesystem,
+other processes refresh the client's cache by touching a folder. Here `statx` does that: it asks the
+server and writes nothing.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class LookingFilesystem(Filesystem):
     """Reads files, and refuses every step that writes with `EROFS`.
 
     Attributes:
-        operations: how many file operations it has made.
+        operations: how many file operations it has performed.
     """
 
     operations: int = 0
@@ -67,22 +67,22 @@ class LookingFilesystem(Filesystem):
         return bool(self.is_folder(path))
 
     def recall(self, path: str) -> None:
-        """Nothing: a look moves no file, so it need not wait for other clients."""
+        """Do nothing: a viewer moves no files, so it need not wait for other clients."""
 
     def let_go(self, path: str) -> None:
-        """Nothing: that would set the file's mode."""
+        """Do nothing: this would set the file's mode."""
 
     def ring(self, path: str) -> None:
-        """Nothing: a look wakes no process."""
+        """Do nothing: a viewer wakes no processes."""
 
     def lock(self, path: str, *, existing: bool = False) -> BaseFileLock | None:
-        """None, as if the lock were held: trying it would open the file for writing."""
+        """Return None, as if the lock were held: trying it would open the file for writing."""
 
     def _refresh(self, path: str) -> None:
         self._revalidate(os.path.dirname(path))
 
     def _revalidate(self, folder: str) -> None:
-        """Let a network filesystem's client drop what it remembers of a folder that has changed."""
+        """Make a network filesystem's client drop its cache of a folder that has changed."""
         if self.remote:
             with contextlib.suppress(OSError, EnvelopeError):
                 self._call("fstat", reading.mtime, folder)
@@ -92,9 +92,9 @@ class LookingClock(ServerClock):
     """An estimate of the file server's clock, for a process that writes nothing.
 
     On a local disk it is this host's clock. On a network filesystem that is only the first guess,
-    since hosts' clocks need not agree. It is corrected by what `sync` sees of a file that a worker
-    touches: the server's clock is not before a time that it has given to a file, and not after
-    that time at a moment at which the file did not have it yet.
+    since hosts' clocks need not agree. `sync` corrects it by watching a file that a worker touches.
+    Once the file has a new time, the server's clock has reached that time. As long as the file did
+    not have it yet, the clock had not passed it.
     """
 
     def __init__(self, filesystem: Filesystem) -> None:

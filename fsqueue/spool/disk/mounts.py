@@ -1,4 +1,4 @@
-"""The mount that holds a folder, and whether its filesystem is a remote one.
+"""Finds the mount that contains a folder, and whether its filesystem is remote.
 
 Source: proc(5).
 """
@@ -18,8 +18,8 @@ _TABLE = "/proc/self/mountinfo"
 _IS_LINUX = sys.platform == "linux"
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 
-# Names of filesystem types that other machines may change, too. Sources: the Linux kernel's fs/
-# tree and the mount helpers of Lustre, BeeGFS, GPFS, PanFS, WekaFS and VAST.
+# Filesystem types that other machines may change, too. Sources: the Linux kernel's fs/ tree and the
+# mount helpers of Lustre, BeeGFS, GPFS, PanFS, WekaFS and VAST.
 REMOTE_TYPES = frozenset(
     [
         "nfs",
@@ -63,7 +63,7 @@ class Mount(NamedTuple):
 
     @classmethod
     def parse(cls, line: str) -> Mount:
-        """Read a line of ``mountinfo``."""
+        """Parse a line of ``mountinfo``."""
         left, _, right = line.rstrip("\n").partition(" - ")
         _, _, device, _, point, own, *_ = left.split(" ")
         kind, source, more, *_ = [*right.split(" "), "", ""]  # the source may be empty
@@ -76,13 +76,13 @@ def _plain(text: str) -> str:
 
 
 def find_mount(path: str, mounts: Iterable[Mount], device: str) -> Mount | None:
-    """The mount that holds a real path, whose device is ``major:minor``."""
+    """The mount that contains a real path on the device ``major:minor``."""
     best: Mount | None = None
     for mount in mounts:
         point = mount.point.rstrip("/")
         inside = path == point or path.startswith(point + "/")
-        # btrfs has a separate device number for each subvolume: then only the mount point decides.
-        # If two mounts share a point, the later one is on top.
+        # btrfs has a separate device number for each subvolume, so only the mount point decides. If
+        # two mounts share a mount point, the later one is on top.
         better = best is None or (mount.device == device, len(mount.point)) >= (
             best.device == device,
             len(best.point),
@@ -104,7 +104,7 @@ def _mounts() -> Iterator[Mount]:
 
 
 def mount_of(path: str) -> Mount:
-    """The mount that holds `path`, as far as this system reports it."""
+    """The mount that contains `path`, as far as this system reports it."""
     real, device = os.path.realpath(path), ""
     with contextlib.suppress(OSError):  # it is missing, or its server does not answer
         number = os.stat(real).st_dev
@@ -113,7 +113,7 @@ def mount_of(path: str) -> Mount:
 
 
 def filesystem_type(path: str) -> str:
-    """The type of the filesystem that holds `path`, from the mount table; empty if unknown."""
+    """The type of the filesystem that contains `path`, from the mount table; empty if unknown."""
     return mount_of(path).kind
 
 
@@ -124,11 +124,11 @@ def is_remote(path: str) -> bool:
 
 
 def asks_at_open(path: str) -> bool:
-    """Whether `path` is on NFS, and the client asks the server when a folder is opened."""
+    """Whether `path` is on NFS and the client asks the server when a folder is opened."""
     mount = mount_of(path)
     return mount.kind in {"nfs", "nfs4"} and "nocto" not in mount.options and _IS_LINUX
 
 
 def has_delegations(path: str) -> bool:
-    """Whether the folder `path` is on NFSv4, whose servers delegate files, and may recall them."""
+    """Whether the folder `path` is on NFSv4, whose servers delegate files and may recall them."""
     return filesystem_type(path) == "nfs4"

@@ -1,4 +1,4 @@
-"""The mode and the group of files and folders that fsqueue creates."""
+"""Sets the mode and group of files and folders that fsqueue creates."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import stat
 from fsqueue.spool.disk.syscalls import Handle
 
 _OWN_FILE, _OWN_FOLDER = 0o600, 0o700
-# Set-group-ID: files made in such a folder belong to the folder's group.
+# Set-group-ID: files created in the folder belong to the folder's group.
 _GROUP_FILE, _GROUP_FOLDER = 0o660, 0o2770
 
 
 class Ownership:
-    """Creates files and folders that only their owner or group may use, whatever the umask is.
+    """Creates files and folders that only their owner or group may use, whatever the umask.
 
     Args:
         group: id of the group that shares the spool; None if only its owner may use it.
@@ -34,7 +34,7 @@ class Ownership:
             self.fit(number, mode)
 
     def make_file(self, path: str) -> None:
-        """Make an empty file, unless it is there."""
+        """Create an empty file unless it exists."""
         handle = Handle(path)
         try:
             self.open_new(path, handle)
@@ -42,7 +42,7 @@ class Ownership:
             handle.close()
 
     def make_token(self, path: str) -> None:
-        """Make an empty file that was never open for writing; the name must not exist."""
+        """Create an empty file that was never open for writing; the name must not exist."""
         handle = Handle(path)
         try:
             self.open_new(path, handle, os.O_EXCL, os.O_RDONLY)
@@ -50,12 +50,12 @@ class Ownership:
             handle.close()
 
     def make_folder(self, path: str) -> None:
-        """Make a folder."""
+        """Create a folder."""
         os.mkdir(path, self._folder_mode)
         self.fit(path, self._folder_mode)
 
     def fit(self, made: int | str, mode: int) -> None:
-        """Set the mode and the group of a new file or folder."""
+        """Set the mode and group of a new file or folder."""
         found = os.stat(made)
         if self.group is not None and found.st_gid != self.group:
             os.chown(made, -1, self.group)

@@ -1,4 +1,4 @@
-"""System calls that read files of the spool and their times. Each is one step of the protocol."""
+"""System calls that read the spool's files and their times. Each is one step of the protocol."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
 
 # The most bytes of a record.
 _LONGEST_RECORD = 1 << 20
-# Larger files than this are read only if their first line, of at most the second size, names their
-# length correctly.
+# Files larger than this are read only if their first line, of at most the second size, has their
+# correct length.
 _UNCHECKED = 1 << 18
 _FIRST_LINE = 1 << 11
 
 
 class _LinkFoundError(EnvelopeError):
-    """There is a symbolic link in the place of the file."""
+    """There is a symbolic link in place of the file."""
 
 
 def _open_to_read(handle: Handle, *, regular: bool = True) -> os.stat_result:
-    """Open a file, which must be a regular one unless `regular` is False; returns its status."""
-    # With O_NONBLOCK, a FIFO cannot block the reader. With O_NOFOLLOW, links are not followed.
+    """Open a file, which must be regular unless `regular` is False; returns its status."""
+    # O_NONBLOCK keeps a FIFO from blocking the reader; O_NOFOLLOW refuses links.
     try:
         found = os.fstat(handle.open(os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK))
     except OSError as error:
@@ -48,7 +48,7 @@ def _open_to_read(handle: Handle, *, regular: bool = True) -> os.stat_result:
 
 
 def read_regular(path: str) -> bytes:
-    """The content of a regular file that is not longer than a record may be."""
+    """The content of a regular file that is no longer than a record may be."""
     handle = Handle(path)
     try:
         size = _open_to_read(handle).st_size
@@ -60,7 +60,7 @@ def read_regular(path: str) -> bytes:
 
 
 def read_pieces(path: str, pieces: Cut, *, link_first: bool = False) -> Content:
-    """The content of a regular file, or of a record that is a link; see `Filesystem.read_content`.
+    """The content of a regular file or of a link record; see `Filesystem.read_content`.
 
     Args:
         path: the file.
@@ -88,7 +88,7 @@ def read_pieces(path: str, pieces: Cut, *, link_first: bool = False) -> Content:
 
 
 def _read_large(path: str, number: int, size: int, pieces: Cut) -> Content:
-    """The content of an open file, if its first line names its length correctly."""
+    """The content of an open file, if its first line has its correct length."""
     wanted = pieces(os.pread(number, _FIRST_LINE, 0), path)
     expected = sum(piece.size for piece in wanted)
     if size != expected:
@@ -102,20 +102,20 @@ def _read_large(path: str, number: int, size: int, pieces: Cut) -> Content:
 
 
 def _read_link_instead(path: str, refused: _LinkFoundError) -> bytes:
-    """The content of a record that is a link, after opening it as a file was refused."""
+    """The content of a link record, after opening it as a file was refused."""
     try:
         return read_link(path)
     except OSError as error:
-        # A loop of links above it, or a file has just taken its place.
+        # There is a loop of links above it, or a file has just replaced it.
         if error.errno in NO_LINK | {errno.ELOOP}:
             raise refused from error
         raise
 
 
 def _read_whole(handle: int, size: int) -> bytes:
-    """The whole content of a file: `size` bytes, unless the size has just changed."""
+    """The whole content of a file: `size` bytes unless the size has just changed."""
     data = os.read(handle, size + 1)
-    # A network filesystem may return less than was asked for.
+    # A network filesystem may return less than requested.
     while len(data) != size and (more := os.read(handle, _UNCHECKED)):
         data += more
     return data
@@ -135,11 +135,11 @@ def _refuse(path: str, size: int, expected: int) -> NoReturn:
 
 
 def read_part(path: str, count: int, start: int) -> bytes:
-    """At most `count` bytes, from `start`, of a regular file or of a record that is a link."""
+    """At most `count` bytes, from `start`, of a regular file or of a link record."""
     handle = Handle(path)
     try:
         left = max(0, _open_to_read(handle).st_size - start)
-        # A buffer of `count` bytes, for the few that are there, would leave a hole in the heap.
+        # A buffer of `count` bytes for just a few bytes would fragment the heap.
         return os.pread(handle[0], min(count, left), start)
     except _LinkFoundError as error:
         return _read_link_instead(path, error)[start : start + count]
@@ -148,12 +148,13 @@ def read_part(path: str, count: int, start: int) -> bytes:
 
 
 def mtime(path: str, statx: Callable[[], Callable[..., int] | None] | None = None) -> float:
-    """The modification time of a file or link, as its server reports it and not a cache.
+    """The modification time of a file or link, from its server and not from a cache.
 
     Opening the file would also make a network filesystem's client ask the server. But an NFSv4
-    server may give a client that opens a file a delegation, which it recalls before the file may
-    change. From a host that has died, it can do so only when that host's lease with the server
-    ends. Until then, the owner of a beat could not touch it, just because an observer has died.
+    server may then grant that client a delegation, which it has to recall before the file can
+    change. If the client's host has died, the recall takes until that host's lease with the server
+    ends. Until then, a worker could not touch its own heartbeat file, just because an observer
+    died.
 
     Args:
         path: the file.
@@ -206,7 +207,7 @@ def _statx() -> Callable[..., int] | None:
 
 
 def _ask_server(path: str, statx: Callable[..., int] | None) -> float | None:
-    """The modification time of a file, asked so that no cache may answer; None if unsupported."""
+    """Ask the server, bypassing caches, for a file's modification time; None if unsupported."""
     if statx is None:
         return None
     import ctypes
@@ -215,7 +216,7 @@ def _ask_server(path: str, statx: Callable[..., int] | None) -> float | None:
     flags = _AT_STATX_FORCE_SYNC | _AT_SYMLINK_NOFOLLOW
     if statx(_AT_FDCWD, os.fsencode(path), flags, _STATX_MTIME, answer):
         code = ctypes.get_errno()
-        # ESTALE: the name now belongs to another file, which is found by opening it.
+        # ESTALE: the name now belongs to another file, which opening it finds.
         if code in _NO_STATX or code == errno.ESTALE:
             return None
         raise OSError(code, os.strerror(code), path)

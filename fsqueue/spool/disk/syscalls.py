@@ -1,4 +1,4 @@
-"""System calls behind `Filesystem`. Each function is one step of the protocol."""
+"""The system calls behind `Filesystem`. Each function is one step of the protocol."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
     from fsqueue.spool.disk.content import Buffer
 
-# Up to this many bytes, copying the chunks together is faster than writing them one by one.
+# Up to this many bytes, joining the chunks is faster than writing them one by one.
 _SMALL = 1 << 14
 
-# Errors of opening something that is not a regular file.
+# Errors when opening something that is not a regular file.
 NO_FILE = frozenset({errno.ELOOP, errno.ENXIO, errno.EISDIR})
 
 # Errors of filesystems without hard links.
@@ -31,7 +31,7 @@ _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSY
 
 
 def links_unsupported(error: OSError) -> bool:
-    """Whether a link failed because the filesystem has no hard links."""
+    """Whether a link failed because the filesystem does not support hard links."""
     return error.errno in _NO_LINKS
 
 
@@ -39,12 +39,12 @@ _run_through: Callable[[Iterable[None]], None] = deque[None](maxlen=0).extend
 
 
 class Handle(list[int]):
-    """A file descriptor, once `open` has stored it here. `close` may be called again.
+    """A file descriptor, stored here by `open`. `close` may be called repeatedly.
 
-    A signal handler can raise an exception between any two instructions of the main thread: also
-    after `os.open`, before its result is stored. So C code both opens and stores, and both takes
-    and closes, within one instruction. Call `close` in a ``finally`` block of a ``try`` that
-    contains `open`.
+    A signal handler can raise an exception between any two instructions of the main thread, for
+    example after `os.open` and before its result is stored. So C code opens and stores the
+    descriptor in a single instruction, and likewise takes and closes it. Call `close` in a
+    ``finally`` block of a ``try`` that contains `open`.
 
     Args:
         path: the file, for messages.
@@ -54,7 +54,7 @@ class Handle(list[int]):
 
     def __init__(self, path: str) -> None:
         self.path: str = path
-        # A list's iterator also finds what is stored later.
+        # A list's iterator also sees items that are stored later.
         self.close: functools.partial[None] = functools.partial(_run_through, map(os.close, self))
 
     def open(self, flags: int, mode: int = 0o777) -> int:
@@ -67,7 +67,7 @@ class Handle(list[int]):
         return self[0]
 
 
-# For a descriptor by which nothing is read; not every system has it.
+# For a descriptor that nothing is read from; not every system has it.
 _NAME_ONLY: int = getattr(os, "O_PATH", os.O_RDONLY)
 
 close: Callable[[Handle], None] = operator.methodcaller("close")
@@ -105,7 +105,7 @@ def _open_to_write(handle: Handle) -> int:
 
 
 def open_growing(path: str, handle: Handle) -> None:
-    """Open a regular file without further links, to write to it."""
+    """Open a regular file that has no other hard links, for writing."""
     try:
         found = os.fstat(_open_to_write(handle))
     except OSError as error:
@@ -117,7 +117,7 @@ def open_growing(path: str, handle: Handle) -> None:
 
 
 def write_at(handle: Handle, start: int, data: bytes) -> None:
-    """Replace everything after the first `start` bytes of an open file by `data`."""
+    """Replace everything after the first `start` bytes of an open file with `data`."""
     os.ftruncate(handle[0], start)
     view = memoryview(data)
     while view:
@@ -125,28 +125,28 @@ def write_at(handle: Handle, start: int, data: bytes) -> None:
         view, start = view[written:], start + written
 
 
-# An NFS client renames a file to such a name if it is removed while a process has it open, and
-# removes it later by itself (nfs_sillyrename in the kernel's fs/nfs/dir.c).
+# If a file is removed while a process has it open, an NFS client renames it to such a name and
+# removes it later (nfs_sillyrename in the kernel's fs/nfs/dir.c).
 _STILL_OPEN = ".nfs"
 
 
 def list_folder(
     path: str, limit: int | None, refresh: Callable[[str, int], object] | None = None
 ) -> list[str]:
-    """Names in a folder, of at most `limit` that are read; see `CachedFolders.refresh`."""
+    """At most `limit` names in a folder; see `CachedFolders.refresh`."""
     try:
         return _list_opened(path, limit, refresh)
     except OSError as error:
         if error.errno != errno.ESTALE:
             raise
-    # Another NFS client has removed the folder since it was opened; there may be a new one.
+    # Another NFS client removed the folder after it was opened; there may be a new one.
     return _list_opened(path, limit, refresh)
 
 
 def _list_opened(
     path: str, limit: int | None, refresh: Callable[[str, int], object] | None
 ) -> list[str]:
-    # A link to a folder leads out of the spool, and fsqueue must not move or remove files there.
+    # A link to a folder points outside the spool, where fsqueue must not move or remove files.
     handle = Handle(path)
     try:
         number = handle.open(os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
@@ -163,7 +163,7 @@ def _list_opened(
 
 
 def open_folder(path: str) -> None:
-    """Open a folder, for which an NFS client asks the server, and close it again."""
+    """Open and close a folder, which makes an NFS client ask the server."""
     handle = Handle(path)
     try:
         handle.open(os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
@@ -176,13 +176,13 @@ def take_lock(path: str, mode: int, *, existing: bool) -> BaseFileLock:
     from filelock import FileLock
 
     if not existing:
-        # FileLock creates a lock's folder if it is missing, even in the bare mount point while the
-        # shared directory is not mounted.
+        # FileLock would create a missing folder, even in the bare mount point while the shared
+        # directory is not mounted.
         os.stat(os.path.dirname(path))
         lock = FileLock(path, mode=mode, thread_local=False, fallback_to_soft=False)
         lock.acquire(timeout=0)
         return lock
-    handle = Handle(path)  # while it is open, no other file gets its number
+    handle = Handle(path)  # while it is open, no other file gets its inode number
     try:
         found = os.fstat(handle.open(_NAME_ONLY))
         lock = FileLock(path, mode=mode, thread_local=False, fallback_to_soft=False)
@@ -198,7 +198,7 @@ def take_lock(path: str, mode: int, *, existing: bool) -> BaseFileLock:
 
 
 def _check_still_there(path: str, number: int) -> None:
-    """Remove a lock that has been made again, by FileLock, after its owner had removed it."""
+    """Remove a lock that FileLock recreated after its owner had removed it."""
     if os.stat(path).st_ino != number:
         os.unlink(path)
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
@@ -207,8 +207,8 @@ def _check_still_there(path: str, number: int) -> None:
 def recall_delegation(path: str) -> None:
     """Wait until no other client holds a delegation of a file.
 
-    An NFSv4 server grants delegations to clients that have read a file. Opening the file for
-    writing recalls them, and blocks nothing else.
+    An NFSv4 server grants delegations to clients that read a file. Opening the file for writing
+    recalls them, and blocks nothing else.
     """
     handle = Handle(path)
     try:
@@ -218,6 +218,6 @@ def recall_delegation(path: str) -> None:
 
 
 def disk_space(path: str) -> tuple[int, int]:
-    """Bytes that a filesystem has in all, and that are free for this user."""
+    """A filesystem's total bytes, and those free for this user."""
     found = os.statvfs(path)
     return found.f_frsize * found.f_blocks, found.f_frsize * found.f_bavail
