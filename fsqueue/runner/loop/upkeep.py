@@ -21,7 +21,7 @@ from fsqueue.spool.worker.liveness import Observer, watchers
 from fsqueue.spool.worker.reaper import reap
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from fsqueue.config import Config
     from fsqueue.spool.store.store import Store
@@ -166,7 +166,7 @@ class Upkeep:
         pause, beat = _TICK, self._conf.heartbeat
         duties = (self._worker.keep_alive, self._check_for_drain, self._callbacks.look_at_fleet)
         while not self._stop.wait(pause):
-            for duty in duties:
+            for duty in self._due_now(duties):
                 self._perform(duty, beat)
             pause = self._until_due(duties)
 
@@ -174,11 +174,12 @@ class Upkeep:
         while not self._stop.is_set():
             alert = self._is_alert()
             duties = self._duties(alert=alert)
-            for duty, every in duties.items():
+            self._notice_pause()
+            for duty in self._due_now(duties):
                 self._notice_pause()
-                self._perform(duty, every)
+                self._perform(duty, duties[duty])
             self._is_elder = self._watch_processes()
-            pause = self._until_due(duty for duty, every in duties.items() if every)
+            pause = self._until_due([duty for duty, every in duties.items() if every])
             self._slept = min(pause, _TICK) if alert else pause
             self._ends.wait(self._slept)
         self._ends.watch(())
@@ -233,10 +234,15 @@ class Upkeep:
         self._ends.watch((watched if elder else watched.union(elders)) - {self._own})
         return elder
 
-    def _until_due(self, duties: Iterable[Callable[[], None]]) -> float:
+    def _until_due(self, duties: Sequence[Callable[[], None]]) -> float:
         now = self._store.fs.monotonic()
-        due = min(self._due.get(duty, now) for duty in duties)
-        return max(_REST, due - now)
+        due = [self._due.get(duty, now) for duty in duties]
+        return max(_REST, min(due) - now)
+
+    def _due_now(self, duties: Iterable[Callable[[], None]]) -> list[Callable[[], None]]:
+        """Those to perform in this pass: all that are due at nearly the same time."""
+        soon = self._store.fs.monotonic() + _REST
+        return [duty for duty in duties if self._due.get(duty, soon) <= soon]
 
     def _notice_pause(self) -> None:
         now = self._store.fs.monotonic()
@@ -244,11 +250,10 @@ class Upkeep:
         self._last_pass, self._slept = now, 0.0
 
     def _perform(self, duty: Callable[[], None], every: float) -> None:
+        if self._stop.is_set():
+            return
         now = self._store.fs.monotonic()
         due = self._due.get(duty, now)
-        # Duties that are due at nearly the same time are performed together.
-        if now < due - _REST or self._stop.is_set():
-            return
         # Relative to the previous due time: the average period must not depend on the ticks.
         self._due[duty] = max(due + every, now)
         try:
