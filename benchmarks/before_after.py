@@ -221,6 +221,9 @@ def main():
     parser.add_argument("--json", type=Path, help="write all rounds to this file")
     options = parser.parse_args()
     checkouts = {"before": options.before.resolve(), "after": HERE.parent}
+    for checkout in checkouts.values():  # otherwise an import may include compiling
+        command = [checkout / ".venv/bin/python", "-m", "compileall", "-q", "fsqueue", "benchmarks"]
+        subprocess.run(command, check=True, cwd=checkout)
     names = [name for name in options.only if name != "backlog" or options.backlog]
     rounds = []
     with tempfile.TemporaryDirectory(prefix="fsqueue-pair-", dir=options.root) as folder:

@@ -26,7 +26,7 @@ from fsqueue.common.coroutines import is_async
 from fsqueue.environment.module_code import code_of
 from fsqueue.inline_invocation import InlineInvocation
 from fsqueue.invocation import Invocation, InvocationGroup
-from fsqueue.results.made_calls import abandon_all, published
+from fsqueue.results.made_calls import published
 from fsqueue.runner.attempt.context import Body
 
 if TYPE_CHECKING:
@@ -197,12 +197,8 @@ class Task(Generic[P, R]):
 
     def submit_packed(self, packed: Packed, *, keep: bool) -> PendingResult:
         """Publish a call that has no concurrency limit. Wakes no worker: call `ring` soon."""
-        made: list[PendingResult] = []
-        try:
-            return self._publisher.publish([packed], keep=keep, ring=False, made=made)
-        except BaseException:
-            abandon_all(made)
-            raise
+        publish = self._publisher.publish
+        return published(lambda made: publish([packed], keep=keep, ring=False, made=made))
 
     def ring(self) -> None:
         """Wake idle workers of this machine."""

@@ -294,6 +294,13 @@ class Publisher:
         profile = self.settings.profile(learned, members)
         return queue_folder(self._session.app_id, self.settings.queue, profile)
 
+    def _destination(self, members: int) -> str:
+        """Folder name of the queue that a call, or a batch, is published to."""
+        per_size = members and self.settings.walltime is not None
+        queue = self._folder(members) if per_size or not self._queue else self._queue
+        self._session.publishes_to.add(queue)
+        return queue
+
     def _draft(
         self,
         client: Client,
@@ -320,9 +327,7 @@ class Publisher:
         segments, parents = segments_of(calls, shared)
         parent = self._last_unfinished(parents) if parents and not now else ""
         members = len(calls) if len(calls) > 1 else 0
-        same_for_all = self._queue and not (members and settings.walltime is not None)
-        queue = self._queue if same_for_all else self._folder(members)
-        self._session.publishes_to.add(queue)
+        queue = self._destination(members)
         countdown = settings.countdown
         ticket = client.ticket(settings.priority, 0.0 if parent else countdown, self._eta)
         keep = keep or once is not None

@@ -1,6 +1,6 @@
-"""`wait` and `as_completed`, as in the standard library, but for invocations too.
+"""`wait` and `as_completed` for invocations and futures, like those of `concurrent.futures`.
 
-Invocations can be mixed with futures, including those of other executors.
+The two kinds can be mixed, and the futures may come from any executor.
 """
 
 from __future__ import annotations

@@ -59,15 +59,20 @@ print("well")
 """
 
 
-def test_signals_and_leases_of_the_application_stay_its_own(tmp_path):
+def check_script(script, folder):
+    """Run a program that prints "well" at its end."""
     done = subprocess.run(
-        [sys.executable, "-c", BESIDE, str(tmp_path)],
+        [sys.executable, "-c", script, str(folder)],
         capture_output=True,
         check=False,
         timeout=PATIENCE,
         env=ENV,
     )
     assert done.stdout == b"well\n", done.stderr.decode()
+
+
+def test_signals_and_leases_of_the_application_stay_its_own(tmp_path):
+    check_script(BESIDE, tmp_path)
 
 
 FORK = """
@@ -106,11 +111,4 @@ print("well")
 
 
 def test_a_forked_child_leaves_its_parent_s_tokens_and_has_its_own(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-c", FORK, str(tmp_path)],
-        capture_output=True,
-        check=False,
-        timeout=PATIENCE,
-        env=ENV,
-    )
-    assert done.stdout == b"well\n", done.stderr.decode()
+    check_script(FORK, tmp_path)

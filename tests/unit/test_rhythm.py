@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import math
-from types import SimpleNamespace
-
 import pytest
 from spool_pair import QUEUE, opened_pair
-from support import publish_call
+from support import open_store, publish_call
 
-from fsqueue.runner.loop.claiming import Claiming
+from fsqueue import FSQueue
 from fsqueue.runner.shared.resource_pool import ResourcePool
+from fsqueue.spool.format.names import queue_folder
 from fsqueue.spool.format.resources import NONE
 from fsqueue.spool.wakeups.pauses import Rhythm
-from fsqueue.spool.wakeups.watching import Alarm
 from fsqueue.spool.worker.backlog.worker import WorkerBacklog
 from fsqueue.testing import FaultyFilesystem
 
@@ -114,37 +111,22 @@ class SlowServer(FaultyFilesystem):
         return super().names(*args, **kwargs)
 
 
-class Unlimited:
-    """A worker that never leaves by itself, and hears of nothing."""
-
-    def __init__(self):
-        self.end = SimpleNamespace(closing=lambda _: None, closes=math.inf)
-        self.allowance = SimpleNamespace(reserve=lambda: True, settle=lambda **_: None)
-        self.idleness = SimpleNamespace(next_check=math.inf)
-        self.bells = SimpleNamespace(count=0, linger=None, deaf=False, wake=Alarm())
-        self.stopping = SimpleNamespace(why=None)
-
-
 def test_a_call_that_becomes_due_is_claimed_although_the_queue_was_empty_a_moment_ago(spool):
     """On a file server it counts as empty for as long as the search has taken."""
-    fs, own = SlowServer(), Unlimited()
-    with opened_pair(spool, fs) as pair:
-        room = ResourcePool(NONE)
-        backlog = backlogs_of(pair, QUEUE)
-        claiming = Claiming(pair.store, pair.worker, backlog, room, 1, own, own.stopping, own.bells)
-        receipt = publish_call(
-            pair.client,
-            pair.client.new_id(),
-            "t.f",
-            QUEUE,
-            [b"args"],
-            delay=60.0,
-            keep=False,
-            max_attempts=3,
-        )
-        assert claiming.next() is None
-        fs.clock_offset += 60.0
-        claiming.wait(1.0, lambda: False)
-        claim = claiming.next()
-        assert claim is not None
-        assert claim.name.invocation_id == receipt.invocation_id
+    app, fs = FSQueue("app", root=spool), SlowServer()
+    app._session._store = open_store(spool, fs)
+    loop = app.make_runner(kind="thread", concurrency=1)._make_loop()
+    loop._worker.register()
+    client, queue, claiming = app._session.client, queue_folder("app", "default"), loop._claiming
+    receipt = publish_call(
+        client, client.new_id(), "t.f", queue, [b"args"], delay=60.0, keep=False, max_attempts=3
+    )
+    assert claiming.next() is None
+    fs.clock_offset += 60.0
+    claiming.wait(1.0, lambda: False)
+    claim = claiming.next()
+    assert claim is not None
+    assert claim.name.invocation_id == receipt.invocation_id
+    app._session.store.recovery.drop(claim.path, claim.name)
+    loop._worker.deregister()
+    app.close()

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from types import SimpleNamespace
 
 import pytest
 from support import open_store
 
+from fsqueue import FSQueue
 from fsqueue.runner.loop.bells import WorkerBells
 from fsqueue.runner.shared.resource_pool import ResourcePool
 from fsqueue.spool.format.names import PAUSED, Slot
@@ -290,8 +290,9 @@ def test_a_bell_is_ignored_while_each_call_announces_itself(queue):
     """Otherwise a worker searches twice for each call that a caller makes and announces."""
     store = queue.store
     backlogs = WorkerBacklog(store, {QUEUE: 1.0}, ResourcePool(NONE), weighted=False)
-    host = SimpleNamespace(store=store, events=True)
-    bells, bell = WorkerBells(host, backlogs, Alarm()), store.layout.bell(QUEUE)
+    app = FSQueue("t", root=store.layout.root, watch="events")
+    app._session._store = store
+    bells, bell = WorkerBells(app._session, backlogs, Alarm()), store.layout.bell(QUEUE)
 
     def announcements(happens: Callable[[], object]) -> int:
         before = bells.count

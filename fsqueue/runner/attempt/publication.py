@@ -132,6 +132,7 @@ def finish(execution: Execution, result: Answer) -> None:
         execution.context.record_attempt(entry)
         return
     execution.context.ended(execution, result)
+    execution.caller_gone = call.caller is not None and execution.context.callers.is_gone(call)
     outcome = Outcome(
         id=call.id,
         spool=call.spool,
@@ -174,7 +175,5 @@ def _receiver_of(execution: Execution) -> Process | None:
         OSError: the shared directory fails; call it again.
     """
     call, callers = execution.call, execution.context.callers
-    if call.caller is None or not callers.is_gone(call):
-        return call.caller
-    execution.caller_gone = True
-    return call.caller if callers.is_unwanted(call) else None
+    needed = execution.caller_gone and not callers.is_unwanted(call)
+    return None if needed else call.caller

@@ -99,7 +99,7 @@ class WorkerBells:
 
     def _on_queue_bell(self) -> None:
         # Otherwise the file event of each new call has announced it, so no search is needed.
-        if not self._backlog.hear_all:
+        if not self._backlog.hears_all:
             self._search(needs=False)
 
     def _on_needs_bell(self) -> None:

@@ -283,7 +283,7 @@ class WorkerBacklog:
         return min(backlog.next_due for backlog in self._backlogs.values())
 
     @property
-    def hear_all(self) -> bool:
+    def hears_all(self) -> bool:
         """Whether events announce all calls that come to the plain folders of the queues."""
         return all(map(_hears_all, self._backlogs.values()))
 
