@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import sys
 import tracemalloc
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from fsqueue.errors import EnvelopeError
 from fsqueue.spool.disk.content import Piece
 from fsqueue.spool.disk.filesystem import Filesystem
-from fsqueue.spool.disk.mounts import filesystem_type, is_remote
+from fsqueue.spool.disk.mounts import Mount, filesystem_type, is_remote
 from fsqueue.testing import Fault, FaultyFilesystem
 
 MIB = 1 << 20
@@ -229,6 +230,23 @@ def test_a_folder_that_the_server_does_not_know_is_gone(tmp_path, remote):
 def test_types_of_filesystems():
     assert filesystem_type("/dev/shm/anything") == "tmpfs"
     assert not is_remote("/dev/shm")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the clients of other systems were not tried")
+@pytest.mark.parametrize(
+    ("kind", "options", "asks"),
+    [
+        ("nfs", "rw,vers=3", True),
+        ("nfs4", "rw,vers=4.2,actimeo=60", True),
+        ("nfs4", "rw,nocto", False),
+        ("lustre", "rw", False),
+        ("fuse.sshfs", "rw", False),
+        ("ext4", "rw", False),
+    ],
+)
+def test_only_nfs_asks_the_server_when_a_folder_is_opened(kind, options, asks):
+    line = f"36 35 0:42 / /mnt {options} shared:1 - {kind} server:/x {options}"
+    assert Mount.parse(line).asks_at_open is asks
 
 
 # -- content in pieces ------------------------------------------------------------------------

@@ -61,6 +61,11 @@ class Mount(NamedTuple):
     source: str = ""
     options: tuple[str, ...] = ()
 
+    @property
+    def asks_at_open(self) -> bool:
+        """Whether it is NFS, and the client asks the server each time a folder is opened."""
+        return self.kind in {"nfs", "nfs4"} and "nocto" not in self.options and _IS_LINUX
+
     @classmethod
     def parse(cls, line: str) -> Mount:
         """Parse a line of ``mountinfo``."""
@@ -124,9 +129,8 @@ def is_remote(path: str) -> bool:
 
 
 def asks_at_open(path: str) -> bool:
-    """Whether `path` is on NFS and the client asks the server when a folder is opened."""
-    mount = mount_of(path)
-    return mount.kind in {"nfs", "nfs4"} and "nocto" not in mount.options and _IS_LINUX
+    """See `Mount.asks_at_open`."""
+    return mount_of(path).asks_at_open
 
 
 def has_delegations(path: str) -> bool:
