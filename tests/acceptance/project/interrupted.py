@@ -178,6 +178,13 @@ def interrupted_once(call, value, longest):
     except (KeyboardInterrupt, asyncio.CancelledError):  # early in asyncio.run
         signal.setitimer(signal.ITIMER_REAL, 0)
         return True
+    except RuntimeError as error:
+        # Before Python 3.12, a class that is just being made, as by an import, wraps what its
+        # `__set_name__` methods raise.
+        if not isinstance(error.__cause__, Interrupted):
+            raise
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        return True
     return False
 
 
