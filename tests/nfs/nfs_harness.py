@@ -41,9 +41,11 @@ class Process:
 
     def wait_for(self, text, *, timeout=PATIENCE):
         """Wait until a text has come out, on either channel."""
+        self._wait(lambda: text in self.log or text in self.printed, text, timeout)
 
+    def _wait(self, has_come, text, timeout=PATIENCE):
         def there():
-            if text in self.log or text in self.printed:
+            if has_come():
                 return True
             assert self._job.poll() is None, f"ended without {text!r}: {self._all()}"
             return False
@@ -55,7 +57,7 @@ class Process:
 
     def published(self):
         """The id that a caller has printed: of a call, or of the client of many."""
-        self.wait_for("\n")
+        self._wait(lambda: "\n" in self.printed, "a line")  # its log may come first
         word, invocation_id = self.printed.splitlines()[0].split()
         assert word == "published"
         return invocation_id

@@ -15,12 +15,14 @@ with open("/proc/self/mountstats") as file:
 """
 # Each is made once by the caller and once by the worker.
 STEPS = ("SYMLINK", "RENAME", "READLINK", "REMOVE")
+# What the clients ask as others change the folders, and for upkeep.
+OTHERS = ("LOOKUP", "ACCESS", "GETATTR", "READDIR", "READDIRPLUS", "OPEN", "CREATE", "SETATTR")
 
 
 def operations(site):
     """Requests by their names, of both clients together."""
     clients = [site.on(client, OPERATIONS) for client in "ab"]
-    return {name: sum(client.get(name, 0) for client in clients) for name in (*STEPS, "LOOKUP")}
+    return {name: sum(client.get(name, 0) for client in clients) for name in (*STEPS, *OTHERS)}
 
 
 def count(site, records, calls, *arguments):

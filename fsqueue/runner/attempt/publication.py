@@ -105,7 +105,7 @@ def _instead_of(answer: Answer, execution: Execution, error: StorageError) -> An
 
 def settle_timed_out(context: WorkerContext, claim: Claim) -> None:
     """Settle an attempt whose process was killed because of its timeout."""
-    call, _ = context.store.calls.read_claimed(claim)
+    call, _ = context.store.calls.read(claim.path, claim.name)
     error = timeout_error(call)
     answer_given = Answer.of_error(error, call.codec, call.retry, claim.name.retries)
     finish(Execution(context, claim, call), answer_given)
@@ -115,7 +115,7 @@ def settle_timed_out(context: WorkerContext, claim: Claim) -> None:
 def remove_cancelled(context: WorkerContext, claim: Claim) -> None:
     """Remove a cancelled attempt whose process was ended; its outcome is already published."""
     with contextlib.suppress(FileNotFoundError, EnvelopeError):
-        call, _ = context.store.calls.read_claimed(claim)
+        call, _ = context.store.calls.read(claim.path, claim.name)
         context.ended(Execution(context, claim, call), None)
     context.store.recovery.drop(claim.path, claim.name)
 

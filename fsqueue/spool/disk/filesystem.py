@@ -146,6 +146,10 @@ class Filesystem(Delegations):
             self._refresh(path)
         return self._read_pieces(path, pieces, link_first=link_first)
 
+    def read_link(self, path: str) -> bytes:
+        """Read a `create_link`. Anything else raises `EnvelopeError`, or `OSError` (``EINVAL``)."""
+        return self._call("read", link_records.read_link, path)
+
     def read_part(self, path: str, count: int, start: int = 0) -> bytes:
         """Read at most `count` bytes of a file or link; anything else raises `EnvelopeError`."""
         return self._call("read", reading.read_part, path, count, start)
@@ -333,7 +337,7 @@ class Filesystem(Delegations):
 
     def modified(self, path: str) -> float:
         """The modification time of a file or link, according to the server."""
-        return self._call("fstat", reading.mtime, path)
+        return self._call("fstat", reading.mtime if self.remote else reading.local_mtime, path)
 
     def touch(self, path: str) -> None:
         """Set a file's times to the file server's current time, creating the file if necessary."""

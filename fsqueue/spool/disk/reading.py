@@ -147,6 +147,11 @@ def read_part(path: str, count: int, start: int) -> bytes:
         handle.close()
 
 
+def local_mtime(path: str) -> float:
+    """The modification time of a file or link on a local disk."""
+    return os.lstat(path).st_mtime
+
+
 def mtime(path: str, statx: Callable[[], Callable[..., int] | None] | None = None) -> float:
     """The modification time of a file or link, from its server and not from a cache.
 

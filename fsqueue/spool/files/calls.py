@@ -9,6 +9,7 @@ from fsqueue.spool.files.checks import check_header, check_place
 from fsqueue.spool.format.records import Call
 
 if TYPE_CHECKING:
+    from fsqueue.spool.disk.content import Content
     from fsqueue.spool.files.files import Files
     from fsqueue.spool.format.claim import Claim
     from fsqueue.spool.format.names import AttemptName
@@ -34,10 +35,13 @@ class Calls:
             SpoolVersionError: a newer version wrote it: leave it alone.
         """
         try:
-            data = self._files.read_file(path)
+            content = self._files.read_file(path)
         except PermissionError as error:
             raise EnvelopeError(f"{path} may not be read: {error.strerror}") from error
-        call, payload = self._files.decode(data, Call, path)
+        return self._decode(content, path, name)
+
+    def _decode(self, content: Content, path: str, name: AttemptName) -> tuple[Call, Payload]:
+        call, payload = self._files.decode(content, Call, path)
         if call.spool != self._files.info.id:
             self._files.check_spool()
         check_header(call, self._files.info.id, path, name)
@@ -51,7 +55,10 @@ class Calls:
             EnvelopeError: the file is damaged, foreign or moved: quarantine it.
             SpoolVersionError: a newer version wrote it: give it back.
         """
-        call, payload = self.read(claim.path, claim.name)
+        if claim.record is None:
+            call, payload = self.read(claim.path, claim.name)
+        else:
+            call, payload = self._decode([claim.record], claim.path, claim.name)
         check_place(call, claim)
         return call, payload
 

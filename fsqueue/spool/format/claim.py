@@ -21,6 +21,8 @@ class Claim(NamedTuple):
     worker: str
     text: str
     """The name as text."""
+    record: bytes | None = None
+    """The content of its file if that is a link, which is read before it is claimed."""
 
     @property
     def tags(self) -> dict[str, Any]:

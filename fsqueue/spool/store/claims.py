@@ -6,6 +6,7 @@ import errno
 import logging
 from typing import TYPE_CHECKING
 
+from fsqueue.errors import EnvelopeError
 from fsqueue.spool.features.limits import waiting_name
 from fsqueue.spool.format.claim import Claim
 from fsqueue.spool.format.names import DEFAULT_PRIORITY, AttemptName, Slot
@@ -72,19 +73,40 @@ class Claims:
             self._files.set_aside(origin, "its name is not one of an invocation")
             return None
         folder = self._layout.running(worker)
-        claim = Claim(name, f"{folder}/{text}", self._layout.home(origin), worker, text)
+        target, record = f"{folder}/{text}", None
         try:
-            self._fs.rename(origin, claim.path)
+            record = None if name.cancelled else self._read_if_link(origin)
+            self._fs.rename(origin, target)
         except FileNotFoundError:
             # Check both, since a listing of this folder may be older than the call's return to its
             # queue. A file that is there but seems to be missing is a stray, and will be returned.
             held = self._held(folder)
-            if shared or text not in held or not self._fs.exists(claim.path):
+            if shared or text not in held or not self._fs.exists(target):
                 return None
         if name.cancelled:
-            self._endings.end_cancelled(claim.path, name)
+            self._endings.end_cancelled(target, name)
             return None
+        claim = Claim(name, target, self._layout.home(origin), worker, text, record)
         return None if name.attempt > 1 and self._is_settled(claim) else claim
+
+    def _read_if_link(self, path: str) -> bytes | None:
+        """The content of a call that is a link; None if it is a file, or cannot be read.
+
+        An NFS client asks the server again before it reads a link that was just renamed, so it is
+        read first. Its text cannot change: calls are moved, never rewritten, and a name contains
+        the invocation's id, which the header repeats.
+
+        Raises:
+            FileNotFoundError: it is gone.
+        """
+        if not self._files.info.longest_link:
+            return None
+        try:
+            return self._fs.read_link(path)
+        except FileNotFoundError:
+            raise
+        except (OSError, EnvelopeError):  # a later reading of the claim tells
+            return None
 
     def _held(self, folder: str) -> list[str]:
         """The names in a worker's folder. If the folder is missing, all claims must fail."""

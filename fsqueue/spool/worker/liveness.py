@@ -90,6 +90,8 @@ class Observer:
         layout = store.layout
         self._workers = Listing(store.fs, layout.workers_folder)
         self._running = Listing(store.fs, layout.running_folder)
+        self._listed: tuple[list[str], list[str], str] | None = None
+        self._here: dict[str, WorkerRecord] = {}
 
     def discover(self, *, but: str = "", most: int | None = None) -> None:
         """List the workers that have any file or folder. Each record is read once.
@@ -98,8 +100,12 @@ class Observer:
             but: name of a worker to leave out.
             most: the most new records to read this time; None: all.
         """
-        names = {os.path.splitext(name)[0] for name in self._workers.names()}
-        names.update(self._running.names())
+        listed = self._workers.names(), self._running.names(), but
+        if listed == self._listed and None not in self._records.values():
+            return
+        self._listed = listed
+        names = {os.path.splitext(name)[0] for name in listed[0]}
+        names.update(listed[1])
         names = {name for name in names if name != but and is_safe_name(name)}
         for known in self._records.keys() - names:
             del self._records[known]
@@ -109,6 +115,7 @@ class Observer:
             self._records[name] = self._read(name)
         for name in unread:
             self._records.setdefault(name, None)
+        self._here = {name: each for name, each in self._records.items() if each and _is_here(each)}
 
     def _read(self, name: str) -> WorkerRecord | None:
         path = self._store.layout.worker_record(name)
@@ -177,7 +184,7 @@ class Observer:
             own: the record of this process's worker.
             lost: discovered workers that are known to be dead.
         """
-        here = [record for record in self._here().values() if record.name not in lost]
+        here = [record for record in self._here.values() if record.name not in lost]
         here += [own] if own is not None else []
         here.sort(key=lambda record: (record.started, record.name))
         return list(dict.fromkeys(map(_process_of, here)))[:_ELDERS]
@@ -190,7 +197,7 @@ class Observer:
         """
         like_it = {
             record.name
-            for record in self._here().values()
+            for record in self._here.values()
             if set(record.queues) == set(own.queues) and not record.resources and not record.batch
         }
         return len(like_it | {own.name})
@@ -203,12 +210,9 @@ class Observer:
         """
         return {
             _process_of(record)
-            for name, record in self._here().items()
+            for name, record in self._here.items()
             if among is None or name in among
         }
-
-    def _here(self) -> dict[str, WorkerRecord]:
-        return {name: each for name, each in self._records.items() if each and _is_here(each)}
 
     def dead_here(self, ended: Container[Process] | None = None) -> dict[str, str]:
         """Workers of this host whose process is gone, each with the reason.
@@ -220,7 +224,7 @@ class Observer:
         """
         return {
             name: f"its process {record.pid} on {record.host} is gone"
-            for name, record in self._here().items()
+            for name, record in self._here.items()
             if (is_gone(_process_of(record)) if ended is None else _process_of(record) in ended)
         }
 
@@ -243,7 +247,7 @@ class Observer:
         for example in C code that holds the GIL. That counts as a sign of life if the process has
         only one worker.
         """
-        here = self._here()
+        here = self._here
         workers = Counter([os.getpid(), *(record.pid for record in here.values())])
         dead = {}
         for name, record in here.items():
