@@ -6,7 +6,10 @@ the steps themselves are bounded. The same calls are made with both kinds of rec
 
 import pytest
 
+from fsqueue.config import Settings
+
 FAN_OUT, BLOCKING = 300, 50
+USUAL = str(Settings().heartbeat)
 OPERATIONS = """
 import re
 with open("/proc/self/mountstats") as file:
@@ -25,16 +28,33 @@ def operations(site):
     return {name: sum(client.get(name, 0) for client in clients) for name in (*STEPS, *OTHERS)}
 
 
-def count(site, records, calls, *arguments):
-    """The requests per call while a caller on one client waits for a worker on the other."""
-    kind = {"FSQUEUE__RECORDS": records}
+def around(site, look, records, *arguments):
+    """What `look` finds before the first call and after the collection of the last result.
+
+    A caller on one client waits for a worker on the other. Both processes have opened the spool
+    before, and beat as usual.
+    """
+    kind = {"FSQUEUE__RECORDS": records, "FSQUEUE__HEARTBEAT": USUAL}
     worker = site.worker("b", **kind)
-    before = site.requests()
-    answer = site.caller("a", *arguments, **kind).answer()
-    made = (site.requests() - before) / calls
+    caller = site.caller("a", "counted", site.local, *arguments, **kind)
+    caller.published()
+    with site.steps("a") as client:
+        before = look()
+        client(f"open('{site.local}/go', 'w').close()")
+        caller.wait_for("collected")
+        after = look()
+        client(f"open('{site.local}/over', 'w').close()")
+        answer = caller.answer()
+        client(f"os.unlink('{site.local}/go'); os.unlink('{site.local}/over')")
     assert answer["wrong"] == []
     worker.stop()
-    return made, answer
+    return before, after, answer
+
+
+def count(site, records, calls, *arguments):
+    """The requests per call."""
+    before, after, answer = around(site, site.requests, records, *arguments)
+    return (after - before) / calls, answer
 
 
 @pytest.mark.parametrize("kind", ["direct", "kept"])
@@ -56,9 +76,7 @@ def test_requests_of_one_blocking_call_after_another(site, record_property):
 
 
 def test_each_step_of_a_call_is_one_request(site, record_property):
-    before = operations(site)
-    count(site, "links", FAN_OUT, "fan_out", "direct", FAN_OUT)
-    after = operations(site)
+    before, after, _ = around(site, lambda: operations(site), "links", "fan_out", "direct", FAN_OUT)
     per_call = {name: (after[name] - before[name]) / FAN_OUT for name in after}
     for name, number in per_call.items():
         record_property(f"{name} per call", round(number, 2))

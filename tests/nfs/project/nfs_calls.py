@@ -51,6 +51,17 @@ def after_silence(go, seconds):
     return {"late": time.perf_counter() - began - float(seconds)}
 
 
+def counted(folder, command, *arguments):
+    """Another command, of a process that has made a call before, and between two local files."""
+    nfs_tasks.where()
+    print("published -", flush=True)
+    nfs_tasks.wait_for(folder, "go")
+    answer = globals()[command](*arguments)
+    print("collected", flush=True)
+    nfs_tasks.wait_for(folder, "over")
+    return answer
+
+
 def refused(count):
     """Direct calls that raise."""
     wrong = []

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 _BATCH = 500
 # Seconds after which candidates are dropped, so a call of higher priority waits at most this long.
 FRESH_FOR = 1.0
+# On a file server, a name that was listed before the folder changed costs a request of its own. So
+# a busy worker lists again sooner: after these seconds and calls, and a sixteenth of what is left.
+_FRESH_ON_SERVER, _SEVERAL, _MANY_LEFT = 0.25, 8, 16
 # Seconds after which a worker lists its queue, even if events keep reporting calls.
 _HEARD_FOR = 1.0
 # Up to _FEW calls, in up to _FEW_SLOTS slots, are listed all at once.
@@ -94,7 +97,7 @@ class FolderBacklog:
         self.paused: bool = False
         self._mutex = threading.Lock()
         self._candidates: list[str] = []
-        self._candidates_listed = float("-inf")
+        self._candidates_listed, self._found = float("-inf"), 0
         # Due slots in reverse order, without those that had no candidates.
         self._slots: list[str] = []
         self._slots_listed = float("-inf")
@@ -155,14 +158,21 @@ class FolderBacklog:
 
     def _refresh(self) -> None:
         now, closed = self._store.fs.monotonic(), self._queue in self._unclaimable.closed
-        if not self._candidates or now - self._candidates_listed > FRESH_FOR or closed:
+        if not self._candidates or self._are_old(now) or closed:
             arrived = None if self._candidates or closed else self._arrived(now)
             if arrived is None:
                 self._candidates = self._list(now)
                 self._heard_all = self._all_listed and self._hears(self._candidates)
             else:
                 self._candidates = arrived
-            self._candidates_listed = now
+            self._candidates_listed, self._found = now, len(self._candidates)
+
+    def _are_old(self, now: float) -> bool:
+        """Whether the folder is listed again although candidates are left."""
+        age, left = now - self._candidates_listed, len(self._candidates)
+        tried = self._found - left
+        on_server = self._store.fs.remote and age > _FRESH_ON_SERVER
+        return age > FRESH_FOR or (on_server and tried >= max(_SEVERAL, left / _MANY_LEFT))
 
     def _arrived(self, now: float) -> list[str] | None:
         """The calls that came since the last listing; None if the folder must be listed.
