@@ -9,7 +9,7 @@ import shutil
 import stat
 
 import pytest
-from spool_pair import opened_pair
+from spool_pair import QUEUE, opened_pair
 from support import open_store
 
 from fsqueue.errors import EnvelopeError, SpoolError, StorageError
@@ -17,6 +17,7 @@ from fsqueue.spool.disk.filesystem import Filesystem
 from fsqueue.spool.disk.link_records import link_text, longest_link, make_link, read_link
 from fsqueue.spool.format.names import AttemptName
 from fsqueue.spool.format.records import FORMAT, LINKS_FORMAT
+from fsqueue.spool.worker.registration import Worker
 from fsqueue.testing import Fault, FaultyFilesystem
 
 
@@ -97,6 +98,45 @@ def test_a_full_disk_is_explained_as_for_a_file(pair, code):
     pair.fs.inject()
     assert pair.store.endings.complete(claim, pair.outcome(claim), [b"x"])
     pair.worker.forget(claim)
+
+
+def test_a_call_is_read_right_before_it_is_claimed(pair):
+    receipt = pair.publish()
+    pair.fs.inject()
+    claim = pair.worker.claim(receipt.path)
+    call, payload = pair.store.calls.read_claimed(claim)
+    assert [operation.verb for operation in pair.fs.trace] == ["read", "rename"]
+    assert (call.id, bytes(payload[0])) == (receipt.invocation_id, b"args")
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.ESTALE])
+def test_a_call_that_cannot_be_read_yet_is_claimed_and_read_again(pair, code):
+    receipt = pair.publish()
+    pair.fs.inject(Fault.fail(code, verb="read"))
+    claim = pair.worker.claim(receipt.path)
+    call, _ = pair.store.calls.read_claimed(claim)
+    assert call.id == receipt.invocation_id
+    assert [operation.verb for operation in pair.fs.trace] == ["read", "rename", "read"]
+
+
+def test_a_call_that_another_worker_has_taken_is_not_claimed(pair):
+    receipt = pair.publish()
+    other = Worker(pair.store, queues=(QUEUE,), runner="thread", concurrency=1)
+    other.register()
+    claim = other.claim(receipt.path)
+    assert pair.worker.claim(receipt.path) is None
+    assert pair.store.claims.give_back(claim)
+    other.forget(claim)
+    other.deregister()
+
+
+def test_a_damaged_call_is_claimed_and_then_refused(pair):
+    receipt = pair.publish()
+    os.unlink(receipt.path)
+    os.symlink("fsqueue-record:no base85 \x7f", receipt.path)
+    claim = pair.worker.claim(receipt.path)
+    with pytest.raises(EnvelopeError, match="damaged"):
+        pair.store.calls.read_claimed(claim)
 
 
 def test_the_first_outcome_stands(pair):

@@ -12,6 +12,7 @@ from fsqueue.spool.format.names import AttemptName, Slot
 from fsqueue.spool.format.resources import NONE
 from fsqueue.spool.worker.backlog.folder import FolderBacklog
 from fsqueue.spool.worker.backlog.worker import WorkerBacklog
+from fsqueue.testing import FaultyFilesystem
 
 
 @pytest.fixture
@@ -60,6 +61,34 @@ def test_a_delayed_call_is_not_claimed_early(pair):
     assert backlog.next() is None
     pair.fs.clock_offset += 61
     assert backlog.next() is not None
+
+
+class StillClock(FaultyFilesystem):
+    """Its clock moves only by `clock_offset`."""
+
+    def monotonic(self) -> float:
+        return self.clock_offset
+
+
+@pytest.mark.parametrize(
+    ("tried", "age", "remote", "listings"),
+    [(30, 0.3, True, 2), (30, 0.2, True, 1), (7, 0.3, True, 1), (30, 0.3, False, 1)],
+)
+def test_a_busy_worker_lists_again_soon_on_a_file_server(spool, tried, age, remote, listings):
+    """Each call that it knows from a listing made before the folder changed costs a request."""
+    with opened_pair(spool, StillClock(remote=remote)) as pair:
+        slot = Slot(5, pair.store.clock.now() - 9)
+        for number in range(1, 101):
+            put(pair, slot, number)
+        backlog = FolderBacklog(pair.store, QUEUE)
+        pair.fs.inject()
+        for _ in range(tried):
+            os.unlink(backlog.next())
+        pair.fs.clock_offset += age
+        assert backlog.next()
+        folder = pair.store.layout.slot(QUEUE, str(slot))
+        listed = [each for each in pair.fs.trace if (each.verb, each.path) == ("listdir", folder)]
+        assert len(listed) == listings
 
 
 def test_empty_slots_are_removed_but_not_those_in_use(pair):
