@@ -32,8 +32,10 @@ if TYPE_CHECKING:
 
 log: logging.Logger = logging.getLogger(__name__)
 
-# The most calls that a publisher puts into one slot.
-_SLOT_SIZE = 1_000
+# The most calls that a publisher puts into one slot. On a file server, its first slot takes fewer
+# and each further one twice as many: a worker that claims from a slot to which others publish asks
+# the server once more for each name that it knows.
+_SLOT_SIZE, _FIRST_ON_SERVER = 1_000, 64
 _SYNC_EVERY = 30.0
 
 
@@ -55,13 +57,14 @@ class _Slot:
     Args:
         name: the name of its folder.
         second: the second in which it takes calls.
+        size: the most calls that it takes.
     """
 
-    __slots__ = ("count", "name", "second")
+    __slots__ = ("count", "name", "second", "size")
 
-    def __init__(self, name: str, second: int) -> None:
-        self.name, self.second = name, second
-        self.count = itertools.count()
+    def __init__(self, name: str, second: int, size: int) -> None:
+        self.name, self.second, self.size = name, second, size
+        self.count = itertools.count(1)
 
 
 class Draft(NamedTuple):
@@ -241,11 +244,15 @@ class Client:
         """The slot for calls that are due now: one each second, more if many are published."""
         # Without a lock, because a signal handler may raise an exception here. At worst, two
         # threads begin a slot at once.
-        slot = self._slots.get(priority)
-        if slot is None or slot.second != int(now):
-            slot = self._slots[priority] = _Slot(str(Slot(priority, int(now))), int(now))
-        elif next(slot.count) == _SLOT_SIZE - 1:
-            slot = self._slots[priority] = _Slot(str(Slot(priority, now)), slot.second)
+        slot, second = self._slots.get(priority), int(now)
+        if slot is None or slot.second != second:
+            first = _FIRST_ON_SERVER if self.store.fs.remote else _SLOT_SIZE
+            goes_on = slot is not None and slot.second == second - 1
+            size = max(first, slot.size // 2) if slot is not None and goes_on else first
+            slot = self._slots[priority] = _Slot(str(Slot(priority, second)), second, size)
+        elif next(slot.count) == slot.size:
+            size = min(2 * slot.size, _SLOT_SIZE)
+            slot = self._slots[priority] = _Slot(str(Slot(priority, now)), second, size)
         return slot.name
 
     def _register(self) -> None:
