@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 
 import pytest
 from spool_pair import QUEUE, Pair, opened_pair
@@ -119,3 +120,17 @@ def test_a_skipped_call_is_left_alone(pair):
     backlogs = WorkerBacklog(pair.store, {QUEUE: 1.0}, ResourcePool(NONE), weighted=False)
     backlogs.skip(AttemptName(receipt.invocation_id, 1))
     assert list(backlogs) == []
+
+
+@pytest.mark.parametrize(("remote", "sizes"), [(True, [64, 128, 256, 512, 40]), (False, [1000])])
+def test_the_slots_of_a_publisher_are_small_at_first_on_a_file_server(spool, remote, sizes):
+    """A worker claims from the full ones undisturbed."""
+    with opened_pair(spool, StillClock(remote=remote)) as pair:
+        pair.client.ticket(5)  # reads the clock
+        pair.fs.clock_offset += 1.01 - pair.store.clock.now() % 1.0
+        slots = []
+        for _ in range(sum(sizes)):
+            pair.fs.clock_offset += 0.0005
+            slots.append(pair.client.ticket(5).slot)
+        assert list(Counter(slots).values()) == sizes
+        assert slots == sorted(slots)
