@@ -22,6 +22,9 @@ log: logging.Logger = logging.getLogger(__name__)
 
 P = TypeVar("P")
 
+# The most outcomes that are left in the mailbox: each makes its listings longer.
+_MOST_LEFT = 512
+
 
 def abandon_all(made: Iterable[PendingResult], *, stop: bool = False) -> None:
     """Abandon calls after an error. Further errors are only logged, so the caller sees the first.
@@ -54,6 +57,10 @@ def published(publish: Callable[[list[PendingResult]], P]) -> P:
 class Receiving:
     """A block that publishes calls and waits for their outcomes, and abandons them if it fails.
 
+    On a file server, the outcomes of a fan-out stay in the mailbox until the last one has come:
+    while workers add others, each removal costs a request more. If the process dies, its mailbox is
+    removed with all that is in it.
+
     Attributes:
         made: the calls, noted before they are published.
     """
@@ -76,6 +83,8 @@ class Receiving:
             # If the shared directory failed, the call was not published, or nothing can be stopped.
             stop = not isinstance(error, OSError) if self._stop is None else self._stop
             abandon_all(self.made, stop=stop and not isinstance(error, SpoolError))
+        for each in self.made:
+            each.clear()
 
     def content(self, pending_result: PendingResult, deadline: float | None) -> Any:
         """Wait for the outcome of a call of the block.
@@ -86,12 +95,18 @@ class Receiving:
         Raises:
             TimeoutError: the deadline, on the monotonic clock, has passed.
         """
+        if self._stop is None and 1 < len(self.made) <= _MOST_LEFT:
+            self._leave_outcomes(remote=pending_result.store.fs.remote)
         self._stop = True
         content = pending_result.fetch(deadline)
         self._stop = False
         if content is None:
             raise pending_result.overdue()
         return content
+
+    def _leave_outcomes(self, *, remote: bool) -> None:
+        for each in self.made:
+            each.leaves = remote
 
 
 class Droppable(Protocol):

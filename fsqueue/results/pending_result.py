@@ -52,6 +52,9 @@ class PendingResult:
         shared: other processes may wait for the same call.
         unpickles: the outcome may be unpickled; None: unless the application uses JSON only.
         learn: called with the duration of each call, in seconds.
+
+    Attributes:
+        leaves: the collected outcome stays in the mailbox until `clear`.
     """
 
     def __init__(
@@ -81,6 +84,7 @@ class PendingResult:
         self._data: Content | None = None
         self._opened: Opened | None = None
         self._collected = False
+        self.leaves: bool = False
 
     @classmethod
     def of_cached(
@@ -138,8 +142,7 @@ class PendingResult:
         Raises:
             TimeoutError: the deadline, on the monotonic clock, has passed.
         """
-        content = self.fetch(deadline)
-        if content is None:
+        if (content := self.fetch(deadline)) is None:
             raise self.overdue()
         return self.open(content, member)
 
@@ -230,9 +233,8 @@ class PendingResult:
 
     def _is_taken(self) -> bool:
         """Whether another handle or thread collected the outcome before this wait began."""
-        if self._data is not None:
-            return True
-        return self._keep and self._session.client.store.outcomes.is_kept(self.id)
+        kept = self._session.client.store.outcomes.is_kept
+        return self._data is not None or (self._keep and kept(self.id))
 
     def context_of_waiting_body(self) -> WorkerContext | None:
         """The worker of the body that the calling code belongs to; None if it is in no body."""
@@ -276,7 +278,7 @@ class PendingResult:
                 return self._data
             if self._collected or client_of(self.id) != client.name:
                 return client.store.outcomes.peek(self.id, collected=self._collected)
-            data = client.store.outcomes.collect(self.id, keep=self._keep)
+            data = client.store.outcomes.collect(self.id, keep=self._keep, leave=self.leaves)
             if data is None and self._keep:
                 # Another handle or thread has collected it.
                 data = client.store.outcomes.peek(self.id)
@@ -286,6 +288,12 @@ class PendingResult:
                 if self._members:
                     self._data = data  # for the other calls of the batch
             return data
+
+    def clear(self) -> None:
+        """Remove the collected outcome that was left in the mailbox."""
+        if self.leaves and self._collected and not self._keep:
+            self.store.outcomes.remove(self.id)
+            self.waiter.forget(self.id)
 
     def _decoded(self, data: Content) -> Opened:
         """The verified outcome; a failure if this client collected a damaged one."""
@@ -340,10 +348,8 @@ class PendingResult:
         """What the bodies have printed so far."""
         from fsqueue.spool.features.body_reports import latest_output, read_output
 
-        store = self._session.store
-        return read_output(store.files, latest_output(store.files, self.id)).decode(
-            "utf-8", "replace"
-        )
+        files = self.store.files
+        return read_output(files, latest_output(files, self.id)).decode("utf-8", "replace")
 
     def reported(self) -> Progress | None:
         """The progress that the bodies have reported; None if they have reported nothing."""
@@ -380,20 +386,14 @@ class PendingResult:
         """
         if self._collected or self._shared:
             return
-        client = self._session.client
-        if self._hint is not None and self._withdraw(self._hint):
+        from fsqueue.spool.store.lookup import withdraw
+
+        client, path = self._session.client, self._hint
+        if path is not None and withdraw(
+            client.store, self.id, path, self._lanes, deferred=self._deferred
+        ):
             return
         if stop:
             client.store.endings.cancel_running(self.id)
         if not self._keep:
             client.waiter.abandon(self.id)
-
-    def _withdraw(self, path: str) -> bool:
-        from fsqueue.spool.store.lookup import find_dependent, find_waiting
-
-        store = self._session.store
-        dependent = find_dependent(store, self.id) if self._deferred else None
-        if store.withdraw(dependent or path):
-            return True
-        waiting = find_waiting(store, self.id, self._lanes, path)
-        return waiting is not None and store.withdraw(waiting)

@@ -49,12 +49,15 @@ class _Entry(Wait):
     __slots__ = ("others", "pending_result", "resolver", "then", "troubled", "waiter")
 
     def __init__(self, resolver: Resolver, pending_result: PendingResult, then: Then) -> None:
-        self.invocation_id, self.over, self.error = pending_result.id, False, None
-        self.resolver, self.pending_result = resolver, pending_result
+        self.invocation_id: str = pending_result.id
+        self.over: bool = False
+        self.error: Exception | None = None
+        self.resolver: Resolver = resolver
+        self.pending_result: PendingResult = pending_result
         self.then: Then = then
         self.others: tuple[Then, ...] = ()
         self.waiter: Waiter | None = None
-        self.troubled = False
+        self.troubled: bool = False
 
     def wake(self) -> None:
         """Let the resolver's thread check it."""

@@ -38,8 +38,8 @@ class Flux(BatchSystem):
     """
 
     prefix = "#flux:"
-    kill_delay = 5.0
-    cancel = ("flux", "cancel")
+    kill_delay: float = 5.0
+    cancel: tuple[str, ...] = ("flux", "cancel")
 
     def directives(self, request: Request) -> list[str]:
         """The directives, without ``#flux:``."""

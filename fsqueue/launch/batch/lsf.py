@@ -33,10 +33,10 @@ class Lsf(BatchSystem):
     """LSF."""
 
     prefix = "#BSUB"
-    kill_delay = 10.0
-    submit = ("bsub",)
-    cancel = ("bkill",)  # ``1234[7]`` is an element of an array
-    only_waiting = ("-stat", "pend")
+    kill_delay: float = 10.0
+    submit: tuple[str, ...] = ("bsub",)
+    cancel: tuple[str, ...] = ("bkill",)  # ``1234[7]`` is an element of an array
+    only_waiting: tuple[str, ...] = ("-stat", "pend")
 
     def directives(self, request: Request) -> list[str]:
         """The directives, without ``#BSUB``; time limits are in minutes."""

@@ -37,8 +37,8 @@ class Oar(BatchSystem):
     """OAR, whose jobs each have an id of their own."""
 
     prefix = "#OAR"
-    kill_delay = 10.0
-    cancel = ("oardel",)
+    kill_delay: float = 10.0
+    cancel: tuple[str, ...] = ("oardel",)
 
     def directives(self, request: Request) -> list[str]:
         """The directives, without ``#OAR``. OAR has no standard name for memory: use `options`."""

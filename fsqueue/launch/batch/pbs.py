@@ -47,12 +47,12 @@ class Pbs(BatchSystem):
     """PBS Pro and OpenPBS."""
 
     prefix = "#PBS"
-    kill_delay = 10.0
+    kill_delay: float = 10.0
     longest_array = 10_000
-    submit = ("qsub",)
+    submit: tuple[str, ...] = ("qsub",)
     # If it is killed between the two commands, a held job remains, which never starts.
-    check = ("/bin/sh", "-c", _CHECK)
-    cancel = ("qdel",)  # running jobs get SIGTERM
+    check: tuple[str, ...] = ("/bin/sh", "-c", _CHECK)
+    cancel: tuple[str, ...] = ("qdel",)  # running jobs get SIGTERM
 
     def directives(self, request: Request) -> list[str]:
         """The directives, without ``#PBS``."""

@@ -32,11 +32,17 @@ class GridEngine(BatchSystem):
     """Grid Engine."""
 
     prefix = "#$"
-    kill_delay = 60.0
+    kill_delay: float = 60.0
     longest_array = 75_000
-    submit = ("qsub", "-terse")
-    check = ("qsub", "-w", "v")  # checks whether the job could run if the cluster were empty
-    cancel = ("qdel",)  # with -notify, running jobs get SIGUSR2 before they are killed
+    submit: tuple[str, ...] = ("qsub", "-terse")
+    check: tuple[str, ...] = (
+        "qsub",
+        "-w",
+        "v",
+    )  # checks whether the job could run if the cluster were empty
+    cancel: tuple[str, ...] = (
+        "qdel",
+    )  # with -notify, running jobs get SIGUSR2 before they are killed
 
     def directives(self, request: Request) -> list[str]:
         """The directives, without ``#$``."""

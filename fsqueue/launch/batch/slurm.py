@@ -44,12 +44,17 @@ class Slurm(BatchSystem):
     """Slurm."""
 
     prefix = "#SBATCH"
-    kill_delay = 30.0
+    kill_delay: float = 30.0
     longest_array = 1000  # MaxArraySize is 1001 unless set, and counts element 0
-    submit = ("sbatch", "--parsable")
-    check = ("sbatch", "--test-only")  # the answer also contains the expected start of the job
-    cancel = ("scancel",)  # takes ``1234_7``; ignores an element's raw id, but exits with code 0
-    only_waiting = ("--state=PENDING",)
+    submit: tuple[str, ...] = ("sbatch", "--parsable")
+    check: tuple[str, ...] = (
+        "sbatch",
+        "--test-only",
+    )  # the answer also contains the expected start of the job
+    cancel: tuple[str, ...] = (
+        "scancel",
+    )  # takes ``1234_7``; ignores an element's raw id, but exits with code 0
+    only_waiting: tuple[str, ...] = ("--state=PENDING",)
 
     def directives(self, request: Request) -> list[str]:
         """The directives, without ``#SBATCH``."""

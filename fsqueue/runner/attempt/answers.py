@@ -113,7 +113,8 @@ class Answer(NamedTuple):
 class Ending(enum.Enum):
     """How the execution of a claim ended."""
 
-    __hash__ = object.__hash__  # that of Enum is a slow Python function
+    if not TYPE_CHECKING:  # the type is that of Enum, which is a slow Python function
+        __hash__ = object.__hash__
 
     FINISHED = enum.auto()
     NOT_STARTED = enum.auto()

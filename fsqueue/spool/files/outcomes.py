@@ -26,6 +26,7 @@ log: logging.Logger = logging.getLogger(__name__)
 
 # To look for more outcomes than this, list mailboxes instead of checking one by one.
 _FEW = 16
+_STAYS = "%s stays in its mailbox: %s"
 
 
 def _nothing(_: str) -> None:
@@ -161,12 +162,17 @@ class Outcomes:
             with contextlib.suppress(FileNotFoundError):
                 self.fs.set_time(path, None)
 
-    def collect(self, invocation_id: str, *, keep: bool) -> Content | None:
+    def collect(self, invocation_id: str, *, keep: bool, leave: bool = False) -> Content | None:
         """Read an outcome as its caller and take it out of the mailbox; None if it is not there.
 
         This keeps the mailbox short. An outcome that no other process may want is removed; the
         others move to ``kept/``. Every reader prefers ``kept/``, so an outcome that a slow worker
         publishes after the collection is never seen.
+
+        Args:
+            invocation_id: the invocation.
+            keep: other processes may want the outcome.
+            leave: if they may not, leave it there until `remove`.
         """
         path = self.layout.done(invocation_id)
         try:
@@ -177,17 +183,27 @@ class Outcomes:
             if keep and (first := self._collected_before(invocation_id)) is not None:
                 return first
             return self.condemn(invocation_id, path, str(error), keep=keep)
+        if not keep:
+            if not leave:
+                self.remove(invocation_id)
+            return data
         try:
-            if keep:
-                return self._keep(path, self.layout.kept(invocation_id), data)
-            self.fs.discard(path)
+            return self._keep(path, self.layout.kept(invocation_id), data)
         except OSError as error:
-            # The caller has read it, and reading it again may find nothing, since perhaps only the
-            # reply failed. A file that stays in the mailbox still keeps later outcomes out.
-            log.info("%s stays in its mailbox: %s", invocation_id, error)
-            if keep:  # another handle may have collected an earlier outcome than the one read here
-                return self._collected_before(invocation_id) or data
-        return data
+            log.info(_STAYS, invocation_id, error)
+            # Another handle may have collected an earlier outcome than the one read here.
+            return self._collected_before(invocation_id) or data
+
+    def remove(self, invocation_id: str) -> None:
+        """Remove an outcome from the mailbox that its caller has read, and no other process wants.
+
+        An error is only logged: reading the outcome again may find nothing, since perhaps only the
+        reply failed. A file that stays in the mailbox still keeps later outcomes out.
+        """
+        try:
+            self.fs.discard(self.layout.done(invocation_id))
+        except OSError as error:
+            log.info(_STAYS, invocation_id, error)
 
     def _collected_before(self, invocation_id: str) -> Content | None:
         kept = self.layout.kept(invocation_id)

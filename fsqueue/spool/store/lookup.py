@@ -222,3 +222,20 @@ def cancel(
         if path is not None and store.endings.cancel_pending(path):
             return True
     return running and store.endings.cancel_running(invocation_id)
+
+
+def withdraw(
+    store: Store, invocation_id: str, hint: str, lanes: Sequence[str], *, deferred: bool
+) -> bool:
+    """Remove an invocation that no worker has claimed; False if it was not found.
+
+    Args:
+        hint: where it was published.
+        lanes: the call's concurrency limits.
+        deferred: whether it was published to wait for other calls.
+    """
+    dependent = find_dependent(store, invocation_id) if deferred else None
+    if store.withdraw(dependent or hint):
+        return True
+    waiting = find_waiting(store, invocation_id, lanes, hint)
+    return waiting is not None and store.withdraw(waiting)
