@@ -135,3 +135,33 @@ def test_a_silent_spool_is_checked_for_workers_at_growing_intervals(spool, serve
     waiting.end()
     os.unlink(receipt.path)
     caller.app.close()
+
+
+def doubled(number, bad):
+    if number == bad:
+        raise ValueError(number)
+    return 2 * number
+
+
+def up_to(call):
+    return [(number, call["bad"]) for number in range(call["number"])]
+
+
+@pytest.mark.parametrize("bad", [None, 3])
+def test_the_outcomes_of_a_fan_out_leave_the_mailbox_together(served, bad):
+    """While workers add others, a file server is asked once more for each one that is removed."""
+    fan_out = served.app.direct_task(parallel_func=up_to, aggregate_func=sum)(doubled)
+    mailbox = served.app.store.layout.mailbox(served.app._session.client.name)
+    served.fs.inject()
+    if bad is None:
+        assert fan_out(20, None) == 380
+        assert os.listdir(mailbox) == []
+    else:
+        with pytest.raises(ValueError, match="3"):
+            fan_out(20, bad)
+        wait_until(lambda: not os.listdir(mailbox), what="an empty mailbox")
+    steps = [op.verb for op in served.fs.trace if os.path.dirname(op.path) == mailbox]
+    steps = [verb for verb in steps if verb in {"read", "unlink"}]
+    collected = 20 if bad is None else bad + 1
+    assert steps[:collected] == ["read"] * collected
+    assert "read" not in steps[collected:]
