@@ -46,9 +46,9 @@ def after_silence(go, seconds):
     print("published -", flush=True)
     while not os.path.exists(go):
         time.sleep(0.02)
-    began = time.perf_counter()
-    nfs_tasks.nap(float(seconds))
-    return {"late": time.perf_counter() - began - float(seconds)}
+    called = time.time()
+    began, ended = nfs_tasks.nap(float(seconds))
+    return {"started": began - called, "answered": time.time() - ended}
 
 
 def counted(folder, command, *arguments):
