@@ -16,6 +16,9 @@ GROWTH: Final = 1.3
 _SHARE, _LONGEST = 0.75, 0.05
 # The first pause between two polls, as a share of the usual wait.
 _STEP = 0.125
+# What is usual grows by no more than this factor for each wait: if the server was slow once, that
+# must not put off the polls of the next ten waits.
+_LONGER = 1.25
 # Waits longer than this, in seconds, do not belong to calls that follow each other.
 _RELATED = 0.5
 
@@ -47,7 +50,10 @@ class Rhythm:
     def end(self, now: float) -> None:
         """Record that something was found."""
         if (took := now - self._began) < _RELATED:
-            self._usual += (took - self._usual) / 4
+            if took < self._usual:
+                self._usual = (self._usual + took) / 2
+            else:
+                self._usual = min(took, _LONGER * self._usual or took / 4)
             self.step = min(_STEP * self._usual, self._longest)
 
 
