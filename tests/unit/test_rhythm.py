@@ -62,6 +62,12 @@ def test_no_look_is_put_off_for_longer_than_the_poll_interval():
     assert rhythm.step <= 0.01
 
 
+def test_after_several_calls_a_moment_passes_so_that_one_listing_shows_more():
+    assert Rhythm(remote=True).begin(100.0, several=True) == 0.02
+    assert Rhythm(remote=True, longest=0.01).begin(100.0, several=True) == 0.01
+    assert Rhythm(remote=False).begin(100.0, several=True) == 0
+
+
 def test_on_a_local_disk_nothing_is_put_off():
     assert set(waits(Rhythm(remote=False), *[0.02] * 20)) == {0.0}
 

@@ -37,6 +37,13 @@ def served(pair: Pair) -> list[str]:
     return names
 
 
+def served_again(pair: Pair) -> list[str]:
+    """What a worker would serve, in its order; everything stays."""
+    slots = FolderBacklog(pair.store, QUEUE)._due_slots()
+    queue = pair.store.layout.queue(QUEUE)
+    return [name for slot in reversed(slots) for name in os.listdir(f"{queue}/{slot}")]
+
+
 def test_higher_priority_and_earlier_calls_come_first(pair):
     now = pair.store.clock.now()
     put(pair, Slot(5, now - 2), 3)
@@ -120,6 +127,16 @@ def test_a_skipped_call_is_left_alone(pair):
     backlogs = WorkerBacklog(pair.store, {QUEUE: 1.0}, ResourcePool(NONE), weighted=False)
     backlogs.skip(AttemptName(receipt.invocation_id, 1))
     assert list(backlogs) == []
+
+
+def test_on_a_file_server_the_slot_in_use_is_served_after_the_others_of_its_second(spool):
+    with opened_pair(spool, FaultyFilesystem(remote=True)) as pair:
+        second = int(pair.store.clock.now()) - 10
+        for number in range(4):
+            put(pair, Slot(5, second + number / 8), number + 1)
+        orders = [served_again(pair) for _ in range(100)]
+        assert {order[-1] for order in orders} == {"abcd-4.1"}
+        assert {order[0] for order in orders} == {"abcd-1.1", "abcd-2.1", "abcd-3.1"}
 
 
 @pytest.mark.parametrize(("remote", "sizes"), [(True, [64, 128, 256, 512, 40]), (False, [1000])])

@@ -75,6 +75,7 @@ class Claiming:
         self._waits_for_slot = False
         self._empty_since, self._empty_until = -1, 0.0
         self._rhythm = Rhythm(remote=store.fs.remote)
+        self._found = 0  # calls claimed since the backlog was last exhausted
         self._now = store.fs.monotonic
         self._end, self._allowance = lifetime.end, lifetime.allowance
         self._idleness = lifetime.idleness
@@ -285,11 +286,13 @@ class Claiming:
                 self._backlog.defer(origin)
                 raise
             if claim is not None:
+                self._found += 1
                 if self._store.fs.remote and self._backlog.is_exhausted:
                     # Another search now would most likely find nothing.
                     self._rhythm.end(began)
+                    several, self._found = self._found > 1, 0
                     self._empty_since, now = rings, time.monotonic()
-                    self._empty_until = now + self._rhythm.begin(self._now())
+                    self._empty_until = now + self._rhythm.begin(self._now(), several=several)
                 elif self._bells.linger is not None and self._backlog.is_quiet:
                     # The thread that lingers after this call hears of the next one.
                     self._empty_since, self._empty_until = rings, time.monotonic() + _RECHECK_AFTER

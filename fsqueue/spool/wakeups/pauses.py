@@ -19,6 +19,9 @@ _STEP = 0.125
 # What is usual grows by no more than this factor for each wait: if the server was slow once, that
 # must not put off the polls of the next ten waits.
 _LONGER = 1.25
+# After a poll that found several calls, nobody polls for this many seconds: their publisher is
+# likely to make more, and several cost one listing.
+_SEVERAL = 0.02
 # Waits longer than this, in seconds, do not belong to calls that follow each other.
 _RELATED = 0.5
 
@@ -42,10 +45,15 @@ class Rhythm:
         self._began = float("-inf")
         self.step: float = 0.0
 
-    def begin(self, now: float) -> float:
-        """Begin a wait; returns for how many seconds not to poll."""
+    def begin(self, now: float, *, several: bool = False) -> float:
+        """Begin a wait; returns for how many seconds not to poll.
+
+        Args:
+            now: the time, in seconds.
+            several: the last poll found more than one call.
+        """
         self._began = now
-        return min(_SHARE * self._usual, self._longest)
+        return min(max(_SHARE * self._usual, _SEVERAL if several else 0.0), self._longest)
 
     def end(self, now: float) -> None:
         """Record that something was found."""

@@ -269,9 +269,15 @@ class FolderBacklog:
                 due = fs.monotonic() + slot.due - now
                 self._next_due = min(self._next_due, due)
         # If much is published, one second has many slots. The random order spreads the workers over
-        # them.
+        # them. On a file server, the newest comes last: publishers may still be using it.
         random.shuffle(due_slots)
-        return sorted(due_slots, key=_second, reverse=True)
+        remote = self._store.fs.remote
+        newest = {_second(name): name for name in sorted(due_slots)} if remote else {}
+        return sorted(
+            due_slots,
+            key=lambda name: (_second(name), newest.get(_second(name)) == name),
+            reverse=True,
+        )
 
     def _list_first(self) -> list[str]:
         """Candidates of the first slot that has any; drops the slots before it."""
