@@ -23,7 +23,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 TRIPS, FAN_OUT, STEPS, DEATHS = 1000, 2000, 2000, 5
-SETTLE, IDLE = 5.0, 10.0
+SETTLE, IDLE = 10.0, 60.0
 LARGE = 100_000_000
 ONE_SLOT = ("--concurrency", "1")
 WAYS = {

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import sysconfig
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
@@ -30,9 +29,8 @@ _CHANGING = re.compile(
     r"|[-+]?\d+(?:[.,]\d+)*(?:[eE][-+]?\d+)?"
 )
 _OWN: Final = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
-_LIBRARIES: Final = tuple(
-    {os.path.join(sysconfig.get_path(name), "") for name in ("stdlib", "platstdlib")}
-)
+# `sysconfig` knows it too, but loads the settings of Python's build, which take much memory.
+_LIBRARY: Final = os.path.dirname(os.__file__) + os.sep
 _SITES: Final = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
 
 
@@ -89,4 +87,4 @@ def _blamed(traceback: TracebackType | None) -> TracebackType | None:
 def _is_of_user(file: str) -> bool:
     if file.startswith(("<", _OWN)) or any(site in file for site in _SITES):
         return False
-    return not file.startswith(_LIBRARIES)
+    return not file.startswith(_LIBRARY)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from html import escape
 from typing import TYPE_CHECKING, Any, Final
 
 from fsqueue.common.printable import duration, printable
@@ -42,6 +41,13 @@ def state_in_words(state: Callable[[], State]) -> str:
 def states_in_words(states: Sequence[Callable[[], State]]) -> Mapping[str, int]:
     """How many of some calls are in each state; empty if they are too many to ask."""
     return Counter(map(state_in_words, states)) if len(states) <= _MOST_ASKED else {}
+
+
+def escape(text: str) -> str:
+    """`html.escape`; that module has large tables, which workers and scripts should not load."""
+    import html
+
+    return html.escape(text)
 
 
 def call_html(name: str, what: str, states: Mapping[str, int]) -> str:
