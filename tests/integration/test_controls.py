@@ -13,7 +13,7 @@ from fsqueue.errors import EnvelopeError
 from fsqueue.spool.admin import controls
 from fsqueue.spool.admin.listing import pending_calls
 from fsqueue.spool.admin.worker_rows import list_workers
-from fsqueue.spool.format.names import AttemptName
+from fsqueue.spool.format.names import AttemptName, retried_id
 from fsqueue.spool.format.records import Outcome
 from fsqueue.spool.worker.backlog.folder import FolderBacklog
 from fsqueue.spool.worker.expiry import remove_gone_clients
@@ -144,7 +144,7 @@ def test_a_failed_call_runs_again_as_another_one(worked, tmp_path):
     (found,) = controls.retryable(store)
     assert found.id == failed.id
     new = controls.retry_failed(store, found)
-    assert new == controls.retried_id(failed.id) != failed.id
+    assert new == retried_id(failed.id) != failed.id
     assert worked.invocation(new).get(timeout=60) == 2
     assert failed.status is State.FAILED, "one outcome, whatever comes later"
     assert list(controls.retryable(store)) == []
@@ -219,6 +219,6 @@ def test_all_files_of_a_retried_call_go(app, attempts):
         os.link(first, store.layout.failed(AttemptName(invocation.id, attempt)))
     (found,) = controls.retryable(store)
     assert len(found.files) == attempts
-    assert controls.retry_failed(store, found) == controls.retried_id(invocation.id)
+    assert controls.retry_failed(store, found) == retried_id(invocation.id)
     assert store.fs.names(store.layout.failed_folder) == []
     controls.purge(store, QUEUE)

@@ -11,6 +11,7 @@ from fsqueue import CancelledError, DependencyError, State
 from fsqueue.errors import UnknownInvocationError
 from fsqueue.spool.admin import controls
 from fsqueue.spool.admin.listing import call_details, list_calls, pending_calls
+from fsqueue.spool.format.names import retried_id
 from fsqueue.spool.worker.expiry import expire
 from integration import sample_tasks
 from integration.conftest import working
@@ -343,12 +344,12 @@ def test_a_failed_chain_is_run_again(app, add, tmp_path):
             child.get(60)
     failed = sorted(controls.retryable(app.store), key=lambda each: each.id)
     assert [controls.retry_failed(app.store, each) for each in failed] == [
-        controls.retried_id(flaky.id),
-        controls.retried_id(child.id),
+        retried_id(flaky.id),
+        retried_id(child.id),
     ]
     with working(app, app.make_runner(concurrency=2)):
-        assert app.invocation(controls.retried_id(flaky.id)).get(60) == 2
-        assert app.invocation(controls.retried_id(child.id)).get(60) == 3
+        assert app.invocation(retried_id(flaky.id)).get(60) == 2
+        assert app.invocation(retried_id(child.id)).get(60) == 3
 
 
 # -- inline --------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from fsqueue.errors import EnvelopeError
 from fsqueue.spool.admin import controls
 from fsqueue.spool.admin.listing import pending_calls
 from fsqueue.spool.caller.client import Client
+from fsqueue.spool.format.names import retried_id
 from fsqueue.spool.format.records import Outcome
 from fsqueue.spool.format.states import State
 from fsqueue.spool.worker.registration import Worker
@@ -40,7 +41,7 @@ class Stage:
         self.id = client.new_id()
         publish_call(client, self.id, "t.f", QUEUE, [b"args"], max_attempts=3, keep=True)
         self.run_all(State.FAILED)
-        self.new_id = controls.retried_id(self.id)
+        self.new_id = retried_id(self.id)
 
     def run_all(self, state: State) -> int:
         """Let the worker run what is pending; returns how much that was."""

@@ -14,8 +14,7 @@ from fsqueue.errors import (
     UnknownInvocationError,
     queue_error,
 )
-from fsqueue.spool.admin.controls import retried_id
-from fsqueue.spool.format.names import split_member
+from fsqueue.spool.format.names import retried_id, split_member
 from fsqueue.spool.format.states import State
 from fsqueue.spool.store.lookup import find_dependent, state_of
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -18,7 +17,13 @@ from fsqueue.spool.admin.listing import (
 from fsqueue.spool.admin.snapshot import queue_names
 from fsqueue.spool.files import whereabouts
 from fsqueue.spool.files.headers import outcome_of
-from fsqueue.spool.format.names import DEFAULT_PRIORITY, AttemptName, Slot, split_profile
+from fsqueue.spool.format.names import (
+    DEFAULT_PRIORITY,
+    AttemptName,
+    Slot,
+    retried_id,
+    split_profile,
+)
 from fsqueue.spool.format.schedule import later
 from fsqueue.spool.format.states import State
 
@@ -131,13 +136,6 @@ def requeue(store: Store, attempt: HeldAttempt) -> None:
 
 
 # -- failures -----------------------------------------------------------------------------
-
-
-def retried_id(invocation_id: str) -> str:
-    """The id for a retry of a failed invocation. It depends only on the failed id."""
-    client, _, number = invocation_id.rpartition("-")
-    digest = hashlib.blake2b(client.encode(), digest_size=10, person=b"fsqueue retry")
-    return f"{digest.hexdigest()}-{number}"
 
 
 class FailedCall(NamedTuple):

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fsqueue.spool.admin.attempts import attempts_of
-from fsqueue.spool.admin.controls import retried_id
 from fsqueue.spool.admin.reasons import why
 from fsqueue.spool.admin.snapshot import claimed_for
 from fsqueue.spool.features.body_reports import latest_output, progress_of, read_output
 from fsqueue.spool.features.cuts import cuts_of
 from fsqueue.spool.files.headers import outcome_of
-from fsqueue.spool.format.names import Slot
+from fsqueue.spool.format.names import Slot, retried_id
 from fsqueue.spool.format.records import shown
 from fsqueue.spool.format.resources import queue_in_words
 from fsqueue.spool.format.states import State

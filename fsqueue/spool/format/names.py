@@ -14,6 +14,7 @@ A lane, ``<digest>-<N>``, is the folder of a concurrency limit of N calls.
 from __future__ import annotations
 
 import functools
+import hashlib
 import math
 import re
 import secrets
@@ -137,6 +138,13 @@ def client_of(invocation_id: str) -> str:
     if match is None:
         raise ValueError(f"{invocation_id!r} is not an invocation id (like 'kq3x7abcde-42')")
     return match[1]
+
+
+def retried_id(invocation_id: str) -> str:
+    """The id for a retry of a failed invocation. It depends only on the failed id."""
+    client, _, number = invocation_id.rpartition("-")
+    digest = hashlib.blake2b(client.encode(), digest_size=10, person=b"fsqueue retry")
+    return f"{digest.hexdigest()}-{number}"
 
 
 class AttemptName(NamedTuple):
