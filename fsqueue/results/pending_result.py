@@ -233,8 +233,9 @@ class PendingResult:
 
     def _is_taken(self) -> bool:
         """Whether another handle or thread collected the outcome before this wait began."""
-        kept = self._session.client.store.outcomes.is_kept
-        return self._data is not None or (self._keep and kept(self.id))
+        return self._data is not None or (
+            self._keep and self._session.client.store.outcomes.is_kept(self.id)
+        )
 
     def context_of_waiting_body(self) -> WorkerContext | None:
         """The worker of the body that the calling code belongs to; None if it is in no body."""

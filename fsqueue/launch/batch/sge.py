@@ -35,14 +35,10 @@ class GridEngine(BatchSystem):
     kill_delay: float = 60.0
     longest_array = 75_000
     submit: tuple[str, ...] = ("qsub", "-terse")
-    check: tuple[str, ...] = (
-        "qsub",
-        "-w",
-        "v",
-    )  # checks whether the job could run if the cluster were empty
-    cancel: tuple[str, ...] = (
-        "qdel",
-    )  # with -notify, running jobs get SIGUSR2 before they are killed
+    # Checks whether the job could run if the cluster were empty.
+    check: tuple[str, ...] = ("qsub", "-w", "v")
+    # With -notify, running jobs get SIGUSR2 before they are killed.
+    cancel: tuple[str, ...] = ("qdel",)
 
     def directives(self, request: Request) -> list[str]:
         """The directives, without ``#$``."""

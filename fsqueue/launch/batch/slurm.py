@@ -47,13 +47,10 @@ class Slurm(BatchSystem):
     kill_delay: float = 30.0
     longest_array = 1000  # MaxArraySize is 1001 unless set, and counts element 0
     submit: tuple[str, ...] = ("sbatch", "--parsable")
-    check: tuple[str, ...] = (
-        "sbatch",
-        "--test-only",
-    )  # the answer also contains the expected start of the job
-    cancel: tuple[str, ...] = (
-        "scancel",
-    )  # takes ``1234_7``; ignores an element's raw id, but exits with code 0
+    # The answer also contains the expected start of the job.
+    check: tuple[str, ...] = ("sbatch", "--test-only")
+    # Takes ``1234_7``; ignores an element's raw id, but exits with code 0.
+    cancel: tuple[str, ...] = ("scancel",)
     only_waiting: tuple[str, ...] = ("--state=PENDING",)
 
     def directives(self, request: Request) -> list[str]:

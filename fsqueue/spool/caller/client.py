@@ -246,9 +246,9 @@ class Client:
         # threads begin a slot at once.
         slot, second = self._slots.get(priority), int(now)
         if slot is None or slot.second != second:
-            first = _FIRST_ON_SERVER if self.store.fs.remote else _SLOT_SIZE
-            goes_on = slot is not None and slot.second == second - 1
-            size = max(first, slot.size // 2) if slot is not None and goes_on else first
+            size = _FIRST_ON_SERVER if self.store.fs.remote else _SLOT_SIZE
+            if slot is not None and slot.second == second - 1:  # calls follow each other
+                size = max(size, slot.size // 2)
             slot = self._slots[priority] = _Slot(str(Slot(priority, second)), second, size)
         elif next(slot.count) == slot.size:
             size = min(2 * slot.size, _SLOT_SIZE)

@@ -48,7 +48,7 @@ class Calls:
         return call, payload
 
     def read_claimed(self, claim: Claim) -> tuple[Call, Payload]:
-        """Header and payload of a claimed call.
+        """Header and payload of a claimed call, from its file or from what was read before.
 
         Raises:
             FileNotFoundError: another process took the claim away.
