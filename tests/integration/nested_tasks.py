@@ -33,6 +33,11 @@ def leaf(x):
 
 
 @app.task
+async def async_leaf(x):
+    return x * x
+
+
+@app.task
 def tree(count):
     return sum(leaf.parallelize([(x,) for x in range(count)]).results)
 

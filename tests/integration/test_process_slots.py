@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 import pytest
 from support import files_under, wait_until
 
@@ -10,6 +13,7 @@ from fsqueue.runner.attempt.answers import Ending
 from fsqueue.runner.shared.resource_pool import ResourcePool
 from fsqueue.runner.slots.process_slots import ProcessSlots
 from fsqueue.runner.slots.slot_main import Setup
+from fsqueue.spool.disk.identity import Process, boot_id, is_gone
 from fsqueue.spool.format.resources import amounts
 from fsqueue.spool.worker.registration import Worker
 
@@ -94,3 +98,31 @@ def test_a_claim_runs_in_the_process_that_replaces_another(replacing):
         return endings.get(claim)
 
     assert wait_until(ended) is Ending.FINISHED
+
+
+@pytest.mark.parametrize("kind", ["coroutine", "timeout"])
+def test_a_slot_whose_worker_has_died_publishes_nothing(nested, kind):
+    """The error of its pipe must not become that of the call, which another worker runs again."""
+    app = nested.app
+    task = nested.async_leaf if kind == "coroutine" else nested.leaf.options(timeout=60)
+    invocation = task(3)
+    root = app.store.layout.root
+    (origin,) = [path for path in files_under(root) if path.startswith("pending/")]
+    worker = Worker(app.store, queues=("nested.default",), runner="process", concurrency=1)
+    worker.register()
+    claim = worker.claim(f"{root}/{origin}")
+    slots = ProcessSlots(Setup.of(app), 1, lambda *_: None)
+    wait_until(slots.has_room)
+    (slot,) = slots._members
+    os.kill(slot.pid, signal.SIGSTOP)
+    slots.start(claim)
+    slots._close_pipes()  # as if this process had died
+    os.kill(slot.pid, signal.SIGCONT)
+    wait_until(lambda: is_gone(Process(boot_id(), slot.pid, slot._start)), what="its end")
+
+    assert not os.path.exists(app.store.layout.done(invocation.id))
+    assert os.path.exists(claim.path)
+    worker.release(claim)
+    assert app.store.claims.give_back(claim)
+    worker.deregister()
+    assert invocation.cancel()

@@ -251,7 +251,7 @@ def _prepare(
         record_attempt=entries.append,
         ended=host.triggers.ended,
     )
-    context.on_limit = lambda seconds: pipe.send(Limit(seconds))
+    context.on_limit = lambda seconds: _send(pipe, Limit(seconds))
     context.apps = apps_of(host, executor=setup.executor)
     context.time_left = setup.time_left
     if setup.gpu_variable:
@@ -306,7 +306,7 @@ def serve(
             ending = _ending_of(context, claim)
             entries += take_notes(context.store)
         recorded, entries[:] = entries[:], []
-        pipe.send(Ended(None if claiming.told else ending, recorded))
+        _send(pipe, Ended(None if claiming.told else ending, recorded))
 
 
 def _tell(pipe: Connection, message: Unfit | Ready) -> bool:
@@ -318,6 +318,18 @@ def _tell(pipe: Connection, message: Unfit | Ready) -> bool:
     return True
 
 
+def _send(pipe: Connection, message: Limit | Coroutine | Ended) -> None:
+    """Send a message to the parent; ends this process if the parent has closed the pipe, or died.
+
+    Another worker will run the call again, so this error must not become the call's outcome.
+    """
+    try:
+        pipe.send(message)
+    except OSError:
+        end_processes_of_bodies(keep=False)
+        os._exit(1)
+
+
 def _heed_interrupts(context: WorkerContext, pipe: Connection, claiming: SelfClaiming) -> None:
     """Let the parent interrupt a coroutine while it runs.
 
@@ -326,7 +338,7 @@ def _heed_interrupts(context: WorkerContext, pipe: Connection, claiming: SelfCla
 
     def report_coroutine(execution: Execution) -> None:
         if execution.parent is None and threading.current_thread() is threading.main_thread():
-            pipe.send(Coroutine(execution.claim.text))
+            _send(pipe, Coroutine(execution.claim.text))
 
     def receive_interrupt() -> None:
         # Only the thread that receives claims reads the pipe.
