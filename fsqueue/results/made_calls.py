@@ -58,8 +58,8 @@ class Receiving:
     """A block that publishes calls and waits for their outcomes, and abandons them if it fails.
 
     On a file server, the outcomes of a fan-out stay in the mailbox until the last one has come:
-    while workers add others, each removal costs a request more. If the process dies, its mailbox is
-    removed with all that is in it.
+    while workers add others, each removal costs a request more. If the process dies, they expire
+    with its mailbox, like results that it has not collected.
 
     Attributes:
         made: the calls, noted before they are published.

@@ -292,7 +292,7 @@ class PendingResult:
 
     def clear(self) -> None:
         """Remove the collected outcome that was left in the mailbox."""
-        if self.leaves and self._collected and not self._keep:
+        if self.leaves and self._collected:
             self.store.outcomes.remove(self.id)
             self.waiter.forget(self.id)
 

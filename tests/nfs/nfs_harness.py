@@ -10,7 +10,7 @@ from pathlib import Path
 from support import wait_until
 
 PROJECT = Path(__file__).parent / "project"
-PATIENCE = 75.0
+PATIENCE = 50.0
 # Seconds between looks into a guest, which take its time.
 LOOK = 0.05
 # Every scenario that is not about the defaults: two beats a second.

@@ -35,8 +35,8 @@ def tokens(site):
 def measure(site, settings, version, record_property):
     name, settings = settings["FSQUEUE__WATCH"], settings | UNHURRIED
     worker = site.worker("b", **settings)
-    go = f"{site.local}/go-{name}"
-    caller = site.caller("a", "after_silence", go, SILENCE, **settings)
+    go = f"go-{name}"
+    caller = site.caller("a", "after_silence", site.local, go, SILENCE, **settings)
     caller.published()
     pushed = name == "push" and version != "3"
     if pushed:
@@ -49,7 +49,7 @@ def measure(site, settings, version, record_property):
         idle = (host(REQUESTS) - before) * 60 / SILENCE
         held = held if held == tokens(site) else []
         before = client(REQUESTS)
-        client(f"open({go!r}, 'w').close()")
+        client(f"open('{site.local}/{go}', 'w').close()")
         found = caller.answer(timeout=SILENCE + 40)
         waited = client(REQUESTS) - before
     record_property(f"requests of an idle minute, {name}", round(idle))

@@ -21,6 +21,13 @@ if TYPE_CHECKING:
 QUEUE = "default"
 
 
+class StillClock(FaultyFilesystem):
+    """Its clock moves only by `clock_offset`, so a slow machine changes nothing."""
+
+    def monotonic(self) -> float:
+        return self.clock_offset
+
+
 class Pair:
     """A client and a worker on one spool, whose calls are counted."""
 

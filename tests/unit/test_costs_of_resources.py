@@ -6,7 +6,7 @@ import itertools
 import os
 
 import pytest
-from spool_pair import opened_pair
+from spool_pair import StillClock, opened_pair
 
 from fsqueue.runner.shared.resource_pool import ResourcePool
 from fsqueue.spool.format.claim import Claim
@@ -14,19 +14,11 @@ from fsqueue.spool.format.names import AttemptName, Slot
 from fsqueue.spool.format.resources import NONE, amounts
 from fsqueue.spool.worker.backlog import worker as backlogs_module
 from fsqueue.spool.worker.backlog.worker import WorkerBacklog
-from fsqueue.testing import FaultyFilesystem
 
 PLAIN = "app.default"
 NEEDY = "app.default.gpu-1"
 LIMITED = "app.default.walltime-1800"
 ROUNDS = 20
-
-
-class StillClock(FaultyFilesystem):
-    """Its clock moves only by `clock_offset`."""
-
-    def monotonic(self) -> float:
-        return self.clock_offset
 
 
 @pytest.fixture

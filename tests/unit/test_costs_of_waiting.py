@@ -6,6 +6,7 @@ import os
 import threading
 
 import pytest
+from spool_pair import StillClock
 from support import open_store, publish_call, wait_until
 
 from fsqueue import FSQueue
@@ -19,13 +20,6 @@ def listed(fs, folder):
 
 def beats(trace):
     return sum(op.verb == "utime" and op.path.endswith(".beat") for op in trace)
-
-
-class StillClock(FaultyFilesystem):
-    """Its clock moves only by `clock_offset`, so a slow machine causes no silence."""
-
-    def monotonic(self) -> float:
-        return self.clock_offset
 
 
 class Waiting:
@@ -165,3 +159,14 @@ def test_the_outcomes_of_a_fan_out_leave_the_mailbox_together(served, bad):
     collected = 20 if bad is None else bad + 1
     assert steps[:collected] == ["read"] * collected
     assert "read" not in steps[collected:]
+
+
+def test_few_outcomes_are_left_in_a_mailbox_however_large_the_fan_out(served):
+    """Each one makes its listings longer."""
+    fan_out = served.app.direct_task(parallel_func=up_to, aggregate_func=sum)(doubled)
+    mailbox = served.app.store.layout.mailbox(served.app._session.client.name)
+    served.fs.inject()
+    assert fan_out(513, None) == 513 * 512
+    steps = [op.verb for op in served.fs.trace if os.path.dirname(op.path) == mailbox]
+    collected = [verb for verb in steps if verb in {"read", "unlink"}]
+    assert collected == ["read", "unlink"] * 513

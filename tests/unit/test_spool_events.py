@@ -10,25 +10,18 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from spool_pair import StillClock
 from support import open_store, wait_until
 
 from fsqueue.spool.caller.waiter import Waiter
 from fsqueue.spool.wakeups import inotify
 from fsqueue.spool.wakeups.sleeper import Sleeper
 from fsqueue.spool.wakeups.watching import Alarm, Watch, Watches, watches
-from fsqueue.testing import FaultyFilesystem
 
 pytestmark = pytest.mark.concurrent
 
 ME = "client0001"
 PATIENCE = 20
-
-
-class StillClock(FaultyFilesystem):
-    """Its clock moves only by `clock_offset`, so polls are due only when a test says so."""
-
-    def monotonic(self) -> float:
-        return self.clock_offset
 
 
 class Waiting:

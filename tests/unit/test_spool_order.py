@@ -6,7 +6,7 @@ import os
 from collections import Counter
 
 import pytest
-from spool_pair import QUEUE, Pair, opened_pair
+from spool_pair import QUEUE, Pair, StillClock, opened_pair
 
 from fsqueue.runner.shared.resource_pool import ResourcePool
 from fsqueue.spool.format.names import AttemptName, Slot
@@ -37,8 +37,8 @@ def served(pair: Pair) -> list[str]:
     return names
 
 
-def served_again(pair: Pair) -> list[str]:
-    """What a worker would serve, in its order; everything stays."""
+def order_of_service(pair: Pair) -> list[str]:
+    """The calls in the order in which a worker would claim them; they stay."""
     slots = FolderBacklog(pair.store, QUEUE)._due_slots()
     queue = pair.store.layout.queue(QUEUE)
     return [name for slot in reversed(slots) for name in os.listdir(f"{queue}/{slot}")]
@@ -69,13 +69,6 @@ def test_a_delayed_call_is_not_claimed_early(pair):
     assert backlog.next() is None
     pair.fs.clock_offset += 61
     assert backlog.next() is not None
-
-
-class StillClock(FaultyFilesystem):
-    """Its clock moves only by `clock_offset`."""
-
-    def monotonic(self) -> float:
-        return self.clock_offset
 
 
 @pytest.mark.parametrize(
@@ -134,7 +127,7 @@ def test_on_a_file_server_the_slot_in_use_is_served_after_the_others_of_its_seco
         second = int(pair.store.clock.now()) - 10
         for number in range(4):
             put(pair, Slot(5, second + number / 8), number + 1)
-        orders = [served_again(pair) for _ in range(100)]
+        orders = [order_of_service(pair) for _ in range(100)]
         assert {order[-1] for order in orders} == {"abcd-4.1"}
         assert {order[0] for order in orders} == {"abcd-1.1", "abcd-2.1", "abcd-3.1"}
 

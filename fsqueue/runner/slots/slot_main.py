@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from fsqueue.runner.attempt.endings import Finished
     from fsqueue.runner.host import Host
     from fsqueue.runner.shared.resource_pool import ResourceBudget
+    from fsqueue.runner.slots.messages import Message
     from fsqueue.runner.slots.self_claiming import Service
     from fsqueue.spool.format.claim import Claim
     from fsqueue.spool.history.entries import Entry
@@ -309,8 +310,8 @@ def serve(
         _send(pipe, Ended(None if claiming.told else ending, recorded))
 
 
-def _tell(pipe: Connection, message: Unfit | Ready) -> bool:
-    """Send the first message to the parent; False if the parent has closed the pipe meanwhile."""
+def _tell(pipe: Connection, message: Message) -> bool:
+    """Send a message to the parent; False if the parent has closed the pipe, or died."""
     try:
         pipe.send(message)
     except OSError:
@@ -318,14 +319,12 @@ def _tell(pipe: Connection, message: Unfit | Ready) -> bool:
     return True
 
 
-def _send(pipe: Connection, message: Limit | Coroutine | Ended) -> None:
-    """Send a message to the parent; ends this process if the parent has closed the pipe, or died.
+def _send(pipe: Connection, message: Message) -> None:
+    """Send a message to the parent; ends this process if there is none to receive it.
 
     Another worker will run the call again, so this error must not become the call's outcome.
     """
-    try:
-        pipe.send(message)
-    except OSError:
+    if not _tell(pipe, message):
         end_processes_of_bodies(keep=False)
         os._exit(1)
 

@@ -21,7 +21,7 @@ _STEP = 0.125
 _LONGER = 1.25
 # After a poll that found several calls, nobody polls for this many seconds: their publisher is
 # likely to make more, and several cost one listing.
-_SEVERAL = 0.02
+_TOGETHER = 0.02
 # Waits longer than this, in seconds, do not belong to calls that follow each other.
 _RELATED = 0.5
 
@@ -53,7 +53,7 @@ class Rhythm:
             several: the last poll found more than one call.
         """
         self._began = now
-        return min(max(_SHARE * self._usual, _SEVERAL if several else 0.0), self._longest)
+        return min(max(_SHARE * self._usual, _TOGETHER if several else 0.0), self._longest)
 
     def end(self, now: float) -> None:
         """Record that something was found."""

@@ -26,9 +26,8 @@ if TYPE_CHECKING:
 
 log: logging.Logger = logging.getLogger(__name__)
 
-# Seconds between two polls of a process that has a token: a worker's are four requests each, and an
-# idle worker should make at most one in 10 s besides its heartbeats.
-_SAFETY_NET = 45.0
+# Seconds between two polls of a process that has a token.
+_SAFETY_NET = 30.0
 # A process makes a token when its pauses between polls reach this share of the longest.
 _EARLY = 0.25
 

@@ -40,12 +40,11 @@ def steadily(folder):
     return {"calls": calls}
 
 
-def after_silence(go, seconds):
+def after_silence(folder, go, seconds):
     """A call of a process that has made one before, and then nothing until a local file comes."""
     nfs_tasks.where()
     print("published -", flush=True)
-    while not os.path.exists(go):
-        time.sleep(0.02)
+    nfs_tasks.wait_for(folder, go)
     called = time.time()
     began, ended = nfs_tasks.nap(float(seconds))
     return {"started": began - called, "answered": time.time() - ended}

@@ -20,8 +20,9 @@ _BATCH = 500
 # Seconds after which candidates are dropped, so a call of higher priority waits at most this long.
 FRESH_FOR = 1.0
 # On a file server, a name that was listed before the folder changed costs a request of its own. So
-# a busy worker lists again sooner: after these seconds and calls, and a sixteenth of what is left.
-_FRESH_ON_SERVER, _SEVERAL, _MANY_LEFT = 0.25, 8, 16
+# a busy worker lists again sooner: after these seconds, once it has tried so many names, and so
+# large a share of those that are left.
+_FRESH_ON_SERVER, _LEAST_TRIED, _SHARE_TRIED = 0.25, 8, 1 / 16
 # Seconds after which a worker lists its queue, even if events keep reporting calls.
 _HEARD_FOR = 1.0
 # Up to _FEW calls, in up to _FEW_SLOTS slots, are listed all at once.
@@ -171,8 +172,9 @@ class FolderBacklog:
         """Whether the folder is listed again although candidates are left."""
         age, left = now - self._candidates_listed, len(self._candidates)
         tried = self._found - left
-        on_server = self._store.fs.remote and age > _FRESH_ON_SERVER
-        return age > FRESH_FOR or (on_server and tried >= max(_SEVERAL, left / _MANY_LEFT))
+        has_tried_many = tried >= max(_LEAST_TRIED, _SHARE_TRIED * left)
+        fresh_for = _FRESH_ON_SERVER if self._store.fs.remote and has_tried_many else FRESH_FOR
+        return age > fresh_for
 
     def _arrived(self, now: float) -> list[str] | None:
         """The calls that came since the last listing; None if the folder must be listed.
