@@ -22,9 +22,13 @@ if TYPE_CHECKING:
 # Longer than a tick of any server's clock, in seconds. Some filesystems have file times in whole
 # seconds, and FAT in multiples of two.
 _TICK, _LONG_TICK = 0.1, 2.5
+# Longer than a tick of a Linux server (1 to 10 ms). A listing that was read so long after a change
+# is good until _TICK has passed; then another one makes sure.
+_LINUX_TICK = 0.012
 _SECOND = 1_000_000_000
-# After this many seconds the cache is dropped anyway, since other processes fill it, too.
-_LASTS = 30.0
+# After this many seconds the cache is dropped anyway, since other processes fill it, too. Of three
+# polls of a process that the server wakes, the first two are one request for each folder.
+_LASTS = 75.0
 _MOST = 1_000  # folders to remember
 
 
@@ -36,6 +40,14 @@ class _Seen(NamedTuple):
     """When these times were first seen. The server's clock had reached them by then."""
     read: float
     """When the cache was last dropped."""
+
+
+def _is_current(seen: _Seen, tick: float, now: float) -> bool:
+    """Whether the cached listing of a folder shows all changes, if its times are those seen."""
+    age = seen.read - seen.since
+    if tick == _TICK and age < tick and now < seen.since + tick:
+        return age >= _LINUX_TICK
+    return age >= tick and seen.read > now - _LASTS
 
 
 class CachedFolders:
@@ -61,7 +73,7 @@ class CachedFolders:
         seen = self._seen.get(path)
         since = now if seen is None or seen.times != times else seen.since
         tick = _TICK if found.st_mtime_ns % _SECOND else _LONG_TICK
-        if seen is not None and seen.since == since and since + tick <= seen.read > now - _LASTS:
+        if seen is not None and seen.since == since and _is_current(seen, tick, now):
             return False
         os.posix_fadvise(number, 0, 0, os.POSIX_FADV_DONTNEED)
         if len(self._seen) >= _MOST:
