@@ -10,7 +10,10 @@ from pathlib import Path
 from support import wait_until
 
 PROJECT = Path(__file__).parent / "project"
-PATIENCE = 50.0
+# The lab's server sometimes answers nothing for up to half a minute, while its disk writes.
+PATIENCE = 100.0
+# A step of a guest must have ended by then.
+STEP = 50.0
 # Seconds between looks into a guest, which take its time.
 LOOK = 0.05
 # Every scenario that is not about the defaults: two beats a second.
@@ -173,7 +176,7 @@ class Site:
         if booted is not guest:
             remote = self.lab.remote("server")
             self.lab.looker = guest, remote
-        return remote(code, PATIENCE)
+        return remote(code, STEP)
 
     def steps(self, client):
         """A Python in a guest that evaluates step by step, within a moment each."""
@@ -185,7 +188,7 @@ class Site:
         """Evaluate Python in a guest."""
         remote = self.lab.remote(guest)
         with contextlib.closing(remote):
-            return remote(code, PATIENCE)
+            return remote(code, STEP)
 
     def files(self, top):
         """Names of files in a folder of the spool, at any depth."""

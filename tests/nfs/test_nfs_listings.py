@@ -1,6 +1,6 @@
 """Listings that come from an NFS client's cache: what they cost, and that they are current."""
 
-from nfs_harness import PATIENCE
+from nfs_harness import STEP
 
 OPEN = """
 import re, time
@@ -44,6 +44,6 @@ def test_every_change_is_seen_also_in_one_tick_of_the_server(site):
     changes = 150
     with site.steps("b") as reader, site.steps("a") as writer:
         reader(OPEN)
-        reader.start(CHASE.format(site.folder, PATIENCE, changes))
+        reader.start(CHASE.format(site.folder, STEP, changes))
         writer(MAKE.format(site.folder, changes))
-        assert reader.result(PATIENCE + 10) == changes
+        assert reader.result(STEP + 10) == changes

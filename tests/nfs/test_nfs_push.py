@@ -16,15 +16,28 @@ DEFAULT = {"FSQUEUE__HEARTBEAT": "2"}  # the same as push on NFSv4
 # Seconds in which the worker has nothing to do, and then the caller waits.
 SILENCE = float(os.environ.get("FSQUEUE_TESTS_SILENCE", "12"))
 # What a client has sent, without what keeps its lease with the server.
-REQUESTS = """
-import re
-with open("/proc/self/mountstats") as file:
-    text = file.read()
-sum(map(int, re.findall(r"^\\s+(?!SEQUENCE|RENEW)[A-Z_0-9]+: (\\d+) ", text, re.MULTILINE)))
+COUNTS = """
+import re, time
+def counts():
+    with open("/proc/self/mountstats") as file:
+        text = file.read()
+    found = re.findall(r"^\\s+(?!SEQUENCE|RENEW)([A-Z_0-9]+): (\\d+) ", text, re.MULTILINE)
+    return {name: int(count) for name, count in found}
+def requests():
+    return sum(counts().values())
+def published(go):
+    before = counts()
+    open(go, "w").close()
+    while counts()["RENAME"] == before.get("RENAME"):
+        time.sleep(0.001)
+    time.sleep(0.02)  # for the ring, before the first poll
+    return requests()
 """
+REQUESTS = "requests()"
 # Upkeep costs more than polls, and its costliest part comes at every fifth beat: there is no beat
 # while requests are counted.
 UNHURRIED = {"FSQUEUE__HEARTBEAT": "60", "FSQUEUE__LEASE": "200"}
+IDLE = min(SILENCE, 40.0)
 
 
 def tokens(site):
@@ -42,21 +55,24 @@ def measure(site, settings, version, record_property):
     if pushed:
         wait_until(lambda: tokens(site), timeout=30, what="a token", pause=LOOK)
     with site.steps("a") as client, site.steps("b") as host:
-        host("import time; time.sleep(6)")  # it settles, or its pauses grow
+        client(COUNTS)
+        host(COUNTS)
+        host("time.sleep(6)")  # it settles, or its pauses grow
         held, before = tokens(site), host(REQUESTS)
         for _ in range(6):
-            host(f"time.sleep({SILENCE / 6})")
-        idle = (host(REQUESTS) - before) * 60 / SILENCE
+            host(f"time.sleep({IDLE / 6})")
+        idle = (host(REQUESTS) - before) * 60 / IDLE
         held = held if held == tokens(site) else []
-        before = client(REQUESTS)
-        client(f"open('{site.local}/{go}', 'w').close()")
-        found = caller.answer(timeout=SILENCE + 40)
+        before = client(f"published('{site.local}/{go}')")
+        for _ in range(6):
+            client(f"time.sleep({(SILENCE - 1) / 6})")
         waited = client(REQUESTS) - before
+        found = caller.answer(timeout=SILENCE + 40)
     record_property(f"requests of an idle minute, {name}", round(idle))
     for what in ("started", "answered"):
         text = f"ms until a call after {SILENCE:g} s of silence was {what}, {name}"
         record_property(text, round(1e3 * found[what], 1))
-    record_property(f"requests of the caller, which waited {SILENCE:g} s and left, {name}", waited)
+    record_property(f"requests of a caller in the {SILENCE:g} s that it waited, {name}", waited)
     worker.stop()
     assert tokens(site) == []
     site.reconcile()
