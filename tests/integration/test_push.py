@@ -136,6 +136,7 @@ def test_a_process_that_waits_for_calls_of_others_goes_on_polling(mounted, gate)
 def test_a_lost_ring_costs_a_caller_one_slow_poll(mounted, gate):
     (served, theirs), (caller, fs) = mounted(), mounted()
     fs.deaf = True
+    tokens = served.store.layout.tokens("t.default")
     served.direct_task(sample.behind_gate)
     direct = caller.direct_task(sample.behind_gate)
     with working(served), ThreadPoolExecutor(1) as pool:
@@ -143,6 +144,8 @@ def test_a_lost_ring_costs_a_caller_one_slow_poll(mounted, gate):
             opened, name = gate()
             answer = pool.submit(direct, name)
             lull_caller(caller, fs)
+            # Otherwise it takes its token after the call: that wakes the thread of both.
+            wait_until(lambda: fs.names(tokens), what="the worker has its token again")
             theirs.clock_offset += 3.0
             opened.set()
             wait_until(lambda lost=lost: theirs.count("ring") == lost)

@@ -10,6 +10,7 @@ import os
 import signal
 import threading
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chore_sweep import Chore, check_presence
@@ -60,7 +61,7 @@ def sleep(stage: Stage) -> None:
 
 def left_behind(stage: Stage) -> None:
     present(stage)
-    stage.healthy.fs.make_token(f"{stage.layout.tokens(CLIENT)}/{GONE}")
+    Path(stage.layout.tokens(CLIENT), GONE).touch()
 
 
 def ring(stage: Stage) -> None:

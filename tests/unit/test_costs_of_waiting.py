@@ -11,6 +11,7 @@ from support import open_store, publish_call, wait_until
 
 from fsqueue import FSQueue
 from fsqueue.spool.wakeups.watching import watches
+from fsqueue.spool.worker.registration import Worker
 from fsqueue.testing import FaultyFilesystem
 
 
@@ -109,7 +110,7 @@ def test_a_blocked_caller_lists_its_mailbox_and_no_more(spool, served):
     caller.app.close()
 
 
-def test_a_silent_spool_is_checked_for_workers_at_growing_intervals(spool, served):
+def test_on_a_file_server_a_caller_looks_for_workers_after_3_s_and_then_every_minute(spool, served):
     caller = OnRemoteFiles(spool, StillClock)
     client = caller.app._session.client
     caller.app._session.publishes_to.add("costs.default")
@@ -118,7 +119,7 @@ def test_a_silent_spool_is_checked_for_workers_at_growing_intervals(spool, serve
     )
     waiting = Waiting(client, receipt.invocation_id)
     workers = caller.app.store.layout.workers_folder
-    for asked, seconds in enumerate((3.1, 6.1, 12.1)):
+    for asked, seconds in enumerate((3.1, 60.1, 60.1)):
         assert len(listed(caller.fs, workers)) == asked
         # While it sleeps: a poll must not seem to take so long. The clock is still, so none begins.
         wait_until(waiting.sleeps)
@@ -128,6 +129,47 @@ def test_a_silent_spool_is_checked_for_workers_at_growing_intervals(spool, serve
     assert len([op for op in records if op.path.startswith(workers)]) == 1
     waiting.end()
     os.unlink(receipt.path)
+    caller.app.close()
+
+
+def test_that_the_last_call_was_claimed_is_believed_once(spool, caplog):
+    caller = OnRemoteFiles(spool, StillClock)
+    client, layout = caller.app._session.client, caller.app.store.layout
+    caller.app._session.publishes_to.add("costs.other")
+    receipt = publish_call(
+        client, client.new_id(), "t.f", "costs.other", [b""], max_attempts=1, keep=True
+    )
+    os.unlink(receipt.path)  # a worker has claimed it
+    waiting = Waiting(client, receipt.invocation_id)
+    slot = os.path.dirname(receipt.path)
+    for seconds, slots, workers in ((3.1, 1, 0), (60.1, 1, 1)):
+        wait_until(waiting.sleeps)
+        caller.fs.clock_offset += seconds
+        caller.looks(slot, slots)
+        caller.looks(layout.workers_folder, workers)
+        assert len(listed(caller.fs, layout.workers_folder)) == workers
+    wait_until(lambda: "no worker" in caplog.text)
+    waiting.end()
+    caller.app.close()
+
+
+def test_no_more_records_of_workers_are_read_than_needed(spool):
+    caller = OnRemoteFiles(spool)
+    store = caller.app.store
+    queues = ("costs.default",)
+    workers = [Worker(store, queues=queues, runner="thread", concurrency=1) for _ in range(4)]
+    for worker in workers:
+        worker.register()
+    observer = caller.app._session._make_observer()
+    caller.fs.inject()
+    for _ in range(2):
+        assert observer.unserved(["costs.default"]) == []
+        records = [op for op in caller.fs.trace if op.verb == "read" and op.path.endswith(".json")]
+        assert len(records) == 1
+    assert observer.unserved(["costs.default", "costs.other"]) == ["costs.other"]
+    assert len(observer.serving("costs.default")) == 4
+    for worker in workers:
+        worker.deregister()
     caller.app.close()
 
 

@@ -28,7 +28,6 @@ signal.signal(signal.SIGRTMAX - 3, signal.SIG_IGN)
 from pushing import Mounted
 fs, woken = Mounted(), threading.Event()
 path, own = sys.argv[1] + "/token", sys.argv[1] + "/own"
-fs.make_token(path)
 open(own, "w").close()
 armed = threading.Event()
 
@@ -84,7 +83,6 @@ from fsqueue.spool.wakeups.recalls import recalls
 fs = Mounted()
 
 def sleeps(path):
-    fs.make_token(path)
     armed, woken = threading.Event(), threading.Event()
     def arm(told):
         recalls().hold(fs.lease(path, told), woken.set)

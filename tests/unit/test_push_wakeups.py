@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import subprocess
 import sys
 import threading
 from functools import partial
+from pathlib import Path
 
 import pytest
 from pushing import ENV, Mounted
 from support import PATIENCE, open_store, wait_until
 
 from fsqueue import FSQueue
+from fsqueue.spool.disk.leases import Told, is_broken, take_lease
 from fsqueue.spool.wakeups.recalls import recalls
+from fsqueue.spool.wakeups.rings import VIEW
 from fsqueue.spool.worker.expiry import expire
 from fsqueue.testing import Fault, FaultyFilesystem
 
@@ -144,14 +148,28 @@ def test_a_token_that_is_not_wanted_any_more_is_removed(side):
 
 def test_it_settles_only_when_all_publishers_must_have_seen_it(side):
     sleeper = side()
+    began = sleeper.fs.monotonic()
     token = sleeper.armed()
-    assert token.longer(POLL) == POLL
-    sleeper.fs.clock_offset += 2.0
+    assert token.longer(POLL, began + VIEW) == POLL, "the token is younger than that"
     assert not token.settled
-    sleeper.fs.clock_offset += 2 * POLL
-    wait_until(lambda: token.settled)
-    assert token.longer(POLL) >= 10
-    assert token.longer(POLL / 10) == POLL / 10, "after news it polls as always"
+    sleeper.fs.clock_offset += 2 * VIEW
+    assert token.longer(POLL, began + VIEW) == POLL, "what counts is what a poll has found"
+    assert token.longer(POLL, sleeper.fs.monotonic()) >= 10
+    assert token.settled
+    assert token.longer(POLL / 10, sleeper.fs.monotonic()) == POLL / 10, "it polls after news"
+
+
+def test_a_new_token_has_not_settled(side):
+    sleeper = side()
+    token = sleeper.armed()
+    sleeper.fs.clock_offset += 2 * VIEW
+    token.longer(POLL, sleeper.fs.monotonic())
+    assert token.settled
+    token.disarm()
+    wait_until(lambda: not sleeper.listed())
+    assert not token.settled
+    token.arm()
+    wait_until(lambda: token.path and not token.settled)
 
 
 # -- what goes wrong --------------------------------------------------------------------------
@@ -188,7 +206,7 @@ def test_a_token_of_a_dead_process_is_removed_and_another_one_rung(side):
     sleeper.armed()
     left = [f"{sleeper.store.layout.tokens(QUEUE)}/gone.{number}" for number in range(3)]
     for path in left:
-        sleeper.fs.make_token(path)
+        Path(path).touch()
     for _ in range(2):  # whichever it takes first
         publisher.pending()
         wait_until(lambda: sleeper.woken == ["w"] or not any(map(os.path.exists, left)))
@@ -208,13 +226,23 @@ def test_a_server_that_grants_no_lease_now_is_asked_again_later(side):
     wait_until(lambda: token.path)
 
 
+def test_a_token_is_opened_again_if_the_server_delegates_no_new_file(tmp_path):
+    def create(_path, handle, _flags, _access):
+        handle.open(os.O_CREAT | os.O_RDWR)  # as a file that is open for writing has no lease
+
+    told = Told(threading.get_native_id(), signal.SIGRTMAX)
+    handle = take_lease(str(tmp_path / "token"), told, create)
+    assert not is_broken(handle)
+    handle.close()
+
+
 def test_a_filesystem_without_leases_is_asked_once(side):
     sleeper = side(Mounted(Fault.fail(errno.EINVAL, verb="lease", at=None)))
     token = sleeper.token()
     wait_until(lambda: token.refusal)
     sleeper.fs.clock_offset += 1e6
     for _ in range(3):
-        assert token.longer(1.0) == 1.0
+        assert token.longer(1.0, sleeper.fs.monotonic()) == 1.0
     assert sleeper.fs.count("lease") == 1
     assert not sleeper.listed()
 
@@ -281,11 +309,11 @@ def test_an_hour_old_tokens_are_removed_and_those_of_a_gone_client_with_it(side)
     old, young = f"{layout.tokens(QUEUE)}/old.1", f"{layout.tokens(QUEUE)}/young.1"
     fs.make_folders(layout.tokens(QUEUE))
     for path in (old, young):
-        fs.make_token(path)
+        Path(path).touch()
     os.utime(old, (1.0, 1.0))
     fs.touch(layout.client_lock(CLIENT))  # nobody holds it
     fs.make_folders(layout.tokens(CLIENT))
-    fs.make_token(f"{layout.tokens(CLIENT)}/{CLIENT}.1")
+    Path(f"{layout.tokens(CLIENT)}/{CLIENT}.1").touch()
     expire(store, result_ttl=1e6)
     assert sweeper.listed() == ["young.1"]
     assert not os.path.exists(layout.tokens(CLIENT))

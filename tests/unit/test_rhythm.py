@@ -61,6 +61,41 @@ def test_no_look_is_put_off_for_longer_than_the_poll_interval():
     assert rhythm.step <= 0.01
 
 
+def polls(rhythm, *, until, rung=False):
+    """The times of a caller's polls that all find nothing, in seconds after its call."""
+    found, pause = [], rhythm.first
+    now = max(pause, rhythm.begin(0.0))
+    while now < until:
+        found.append(now)
+        pause, longer = rhythm.pauses(pause, now, rung=rung)
+        now, pause = now + pause, longer
+    return found
+
+
+def test_a_caller_that_knows_nothing_of_waits_polls_rarely():
+    found = polls(Rhythm(remote=True), until=1.0)
+    assert found[:2] == [0.03, 0.06]
+    assert len(found) <= 10
+    assert polls(Rhythm(remote=True), until=1.0, rung=True) == pytest.approx(
+        [0.03, 0.11, 0.27, 0.59]
+    )
+
+
+def test_polls_are_close_together_only_while_a_result_is_likely():
+    rhythm = Rhythm(remote=True)
+    waits(rhythm, *[0.014] * 20)
+    found = polls(rhythm, until=1.0)
+    likely = [each for each in found if each < 0.028]
+    assert likely[0] == pytest.approx(0.0105, rel=0.05)
+    assert 5 <= len(likely) <= 8
+    assert len(found) - len(likely) <= 10
+
+
+def test_without_a_file_server_pauses_grow_as_everywhere():
+    assert Rhythm(remote=False).first == 0
+    assert Rhythm(remote=False).pauses(0.5, 9.0) == (0.5, 0.65)
+
+
 def test_after_several_calls_a_moment_passes_so_that_one_listing_shows_more():
     assert Rhythm(remote=True).begin(100.0, several=True) == 0.02
     assert Rhythm(remote=True, longest=0.01).begin(100.0, several=True) == 0.01

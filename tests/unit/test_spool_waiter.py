@@ -209,9 +209,9 @@ def test_a_stale_listing_delays_and_loses_nothing(waiting):
 def test_silence_is_reported_once_if_the_callback_returns_true(waiting):
     waiting.watch(f"{ME}-1")
     assert waiting.silences == 0
-    waiting.waiter._silent_since -= 5
+    waiting.fs.clock_offset += 5
     wait_until(lambda: waiting.silences == 1)
-    waiting.waiter._silent_since -= 5
+    waiting.fs.clock_offset += 5
     before = waiting.fs.count("listdir")
     wait_until(lambda: waiting.fs.count("listdir") > before + 2)
     assert waiting.silences == 1

@@ -41,6 +41,8 @@ class Dozing:
             for queue in backlog.queues:
                 token = self._sleepers.token(queue, lambda: worker.name, poll_interval, wake)
                 self._tokens[store.layout.queue(queue)] = token
+        # A search lists some of the folders in turn, and relies on recent listings of others.
+        self._overlooks = 2 * poll_interval
         self._searched = float("-inf")
         self._rarely = False
 
@@ -60,7 +62,8 @@ class Dozing:
         if not self._tokens:
             return True
         now = self._fs.monotonic()
-        longest = min(token.longer(pause) for token in self._tokens.values())
+        found = self._searched - self._overlooks
+        longest = min(token.longer(pause, found) for token in self._tokens.values())
         self._rarely = longest > pause
         due = self._backlog.next_due <= now
         if self._rarely and not due and now < self._searched + longest:

@@ -131,6 +131,7 @@ class Client:
         self._entered = self._receives = False
         self._registered = self._recorded = False
         self._slots: dict[int, _Slot] = {}
+        self._last: dict[str, str] = {}  # by queue: the path of the last call that was published
         self.waiter: Waiter = Waiter(
             store.outcomes,
             self.name,
@@ -190,7 +191,8 @@ class Client:
             return Receipt(published.invocation_id, published.path, published.content)
         if parent:
             return self._publish_waiting(call, payload, buffers, parent)
-        return Receipt(call.id, self.store.publish(call, payload, buffers))
+        path = self._last[call.queue] = self.store.publish(call, payload, buffers)
+        return Receipt(call.id, path)
 
     def _publish_waiting(
         self,
@@ -229,6 +231,14 @@ class Client:
         if published:
             self.ring(draft.call.queue)
         return published
+
+    def saw_claim(self, queue: str) -> bool:
+        """Whether a worker has taken the last call published to a queue.
+
+        It is True once for each call, as that worker may die later.
+        """
+        folder, _, name = self._last.pop(queue, "").rpartition("/")
+        return bool(name) and name not in self.store.fs.names(folder, fresh=True)
 
     def ring(self, queue: str) -> None:
         """Wake idle workers of this machine."""

@@ -219,8 +219,9 @@ class Session:
 
         observer = self._observer or self._make_observer()
         self._observer = observer  # kept, as it reads each worker's record only once
-        observer.discover()
-        unserved = [folder for folder in sorted(self.publishes_to) if not observer.serving(folder)]
+        # That a worker has taken the last call is known from one listing, without its record.
+        queues = [each for each in sorted(self.publishes_to) if not self.client.saw_claim(each)]
+        unserved = observer.unserved(queues) if queues else []
         if not unserved:
             return False
         if module := being_imported():

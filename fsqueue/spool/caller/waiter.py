@@ -16,10 +16,11 @@ from itertools import repeat
 from typing import TYPE_CHECKING
 
 from fsqueue.errors import SpoolError, SpoolReplacedError
+from fsqueue.spool.caller.silence import Silence
 from fsqueue.spool.caller.wait import CLOSED, Wait
 from fsqueue.spool.format.names import client_of
 from fsqueue.spool.wakeups import inotify
-from fsqueue.spool.wakeups.pauses import GROWTH, Rhythm, first_pause
+from fsqueue.spool.wakeups.pauses import Rhythm, first_pause
 from fsqueue.spool.wakeups.sleeper import Sleeper
 from fsqueue.spool.wakeups.watching import Watch, watches
 
@@ -33,9 +34,6 @@ log: logging.Logger = logging.getLogger(__name__)
 # A pause is at least this many times as long as the poll before it, so polls take at most a fifth
 # of the time. It is never longer than the poll interval, because that poll may have hung.
 _REST = 4
-# Seconds without results before `on_silence` runs, which lists all workers on the file server.
-_SILENCE = 3.0
-_LONGEST_SILENCE = 60.0
 _REMOVED = 1000  # abandoned outcomes that are remembered, to be removed if they arrive twice
 _MASK = inotify.ARRIVED | inotify.ONLY_FOLDER
 
@@ -63,8 +61,8 @@ class Waiter:
         self._outcomes, self._fs = outcomes, outcomes.fs
         self._client = client
         self._events, self._poll_interval = events, poll_interval
-        self._on_silence = on_silence
-        self._silent_since, self._silence = float("inf"), _SILENCE
+        check = outcomes.files.check_spool
+        self._silence = Silence(check, on_silence, remote=self._fs.remote)
         self._heard = False
         self._waiting: dict[str, list[Wait]] = {}
         self._abandoned: set[str] = set()
@@ -82,9 +80,9 @@ class Waiter:
         self._closed = False
         # No event has named the outcomes that arrived before.
         self._missed = True
-        self._pause = first_pause(self._fs, events=False, longest=poll_interval)
         self._next_poll = 0.0
         self._rhythm = Rhythm(remote=self._fs.remote, longest=poll_interval)
+        self._pause = self._first_pause()
 
     def check_open(self) -> None:
         """Check, before a call is published, that this process can receive its result.
@@ -147,7 +145,7 @@ class Waiter:
         """
         invocation_id = wait.invocation_id
         if not self._waiting:
-            self._silent_since, self._silence = self._fs.monotonic(), _SILENCE
+            self._silence.begin(self._fs.monotonic())
         self._waiting.setdefault(invocation_id, []).append(wait)
         # In this order: `close`, and a thread that finds the outcome, check for waits last.
         if self._closed:
@@ -247,7 +245,7 @@ class Waiter:
 
     def _on_ring(self) -> None:
         """Find out which outcome has arrived, for all waits. They go on polling for others."""
-        self._pause = first_pause(self._fs, events=False, longest=self._poll_interval)
+        self._pause = self._first_pause()
         self.poll()
 
     def _listen(self) -> None:
@@ -255,11 +253,15 @@ class Waiter:
         if self._events and watches().add(self._watch):
             self._missed = True
 
+    def _first_pause(self) -> float:
+        events, longest = self._watch.works, self._poll_interval
+        return self._rhythm.first or first_pause(self._fs, events=events, longest=longest)
+
     def _plan_poll(self, *, own: bool) -> None:
         """Plan the next poll for a wait that begins."""
         if own and not self._watch.works:
             self._listen()
-        self._pause = first_pause(self._fs, events=self._watch.works, longest=self._poll_interval)
+        self._pause = self._first_pause()
         if self._missed or not own:
             self._next_poll = 0.0
             return
@@ -278,46 +280,43 @@ class Waiter:
 
     def poll(self) -> None:
         """List the mailboxes of the calls that are awaited, and end the waits."""
-        began, pause = self._fs.monotonic(), max(self._pause, self._rhythm.step)
+        began = self._fs.monotonic()
+        rung = self._token is not None and not self._token.refusal
+        pause, longer = self._rhythm.pauses(self._pause, began, rung=rung)
         # Other threads leave the poll to this one; if it hangs or raises, they poll later.
         self._next_poll = began + self._poll_interval
-        self._pause = min(pause * GROWTH, self._poll_interval)
+        self._pause = min(longer, self._poll_interval)
         self._missed = False
-        settled = self._token is not None and self._token.settled
+        settled, found_until = self._token is not None and self._token.settled, began
         try:
             self._poll()
         except OSError as error:
             log.warning("cannot check for results, trying again: %s", error)
+            found_until = float("-inf")
         if settled and self._heard and self._token is not None:
             self._token.missed()
-        self._warn_of_silence()
-        now = self._fs.monotonic()
-        rest = min((now - began) * _REST, self._poll_interval)
+        rest = min((self._fs.monotonic() - began) * _REST, self._poll_interval)
         pause = max(min(pause, self._pause), rest)
-        self._next_poll = 0.0 if self._missed else now + self._longer(pause)
+        self._watch_silence(began + pause)
+        now = self._fs.monotonic()
+        due = now + self._longer(pause, found_until)
+        self._next_poll = 0.0 if self._missed else min(due, max(now + pause, self._silence.ends))
 
-    def _longer(self, pause: float) -> float:
+    def _longer(self, pause: float, found_until: float) -> float:
         """The pause until the next poll, longer if a ring will announce all that is awaited."""
         if self._token is None or any(client_of(each) != self._client for each in [*self._waiting]):
             return pause
-        return self._token.longer(pause)
+        return self._token.longer(pause, found_until)
 
-    def _warn_of_silence(self) -> None:
-        now = self._fs.monotonic()
+    def _watch_silence(self, next_poll: float) -> None:
         if self._heard:
-            self._heard, self._silent_since, self._silence = False, now, _SILENCE
-        if self._waiting and now - self._silent_since > self._silence:
-            self._silence = min(2 * self._silence, _LONGEST_SILENCE)
-            warned, self._silent_since = False, float("inf")  # so that no other thread warns
+            self._heard = False
+            self._silence.begin(self._fs.monotonic())
+        if self._waiting:
             try:
-                self._outcomes.files.check_spool()
-                warned = self._on_silence()
+                self._silence.look_if_due(next_poll)
             except SpoolReplacedError as error:
                 self._fail(list(self._waiting), error)
-            except OSError as error:
-                log.warning("cannot check for workers: %s", error)
-            finally:
-                self._silent_since = float("inf") if warned else now
 
     def _poll(self) -> None:
         clients = {client_of(invocation_id) for invocation_id in list(self._waiting)}

@@ -57,17 +57,9 @@ class Delegations:
                 if stat.S_ISREG(mode):
                     self._call("chmod", os.chmod, path, stat.S_IMODE(mode))
 
-    def make_token(self, path: str) -> None:
-        """Make an empty file that can be leased at once; the name must not exist.
-
-        A Linux NFS client delays closing a file that was open for writing, and gets no delegation
-        of it until then.
-        """
-        self._call("create", self._own.make_token, path)
-
     def lease(self, path: str, told: Told) -> Handle:
-        """Take a read lease on a token; see `leases.take_lease`."""
-        return self._call("lease", leases.take_lease, path, told)
+        """Make a token and take a read lease on it; see `leases.take_lease`."""
+        return self._call("lease", leases.take_lease, path, told, self._own.open_new)
 
     def ring_token(self, path: str) -> None:
         """Wake the owner of a token. If its host is dead, this blocks until the server notices.

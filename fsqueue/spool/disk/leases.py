@@ -16,10 +16,13 @@ import os
 import signal
 import struct
 import sys
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from fsqueue.errors import FSQueueError
 from fsqueue.spool.disk.syscalls import Handle
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _F_SETSIG, _F_SETOWN_EX, _F_OWNER_TID = 10, 15, 0
 _F_SETLEASE, _F_GETLEASE = 1024, 1025
@@ -35,17 +38,35 @@ class Told(NamedTuple):
     signal: int
 
 
-def take_lease(path: str, told: Told) -> Handle:
-    """Open a file of this process with a read lease, which ends when the file is closed.
+def take_lease(path: str, told: Told, create: Callable[[str, Handle, int, int], object]) -> Handle:
+    """Create an empty file with a read lease, which ends when the file is closed.
+
+    The file is never open for writing: a Linux NFS client delays closing such a file, and gets no
+    delegation of it until then. Its name is new anyway; to insist on that, by O_EXCL, would cost
+    another request, as a Linux client sets the times of a file that it creates exclusively
+    (nfs4_exclusive_attrset in the kernel's fs/nfs).
+
+    Args:
+        path: the file, with a new name.
+        told: whom the kernel notifies.
+        create: opens a file, creating it, as `Ownership.open_new`.
 
     Raises:
         BlockingIOError: no lease is available now: another process has the file open for writing,
             or the server has not delegated it.
         OSError: leases are not supported here.
     """
+    try:
+        return _leased(path, told, lambda new: create(path, new, os.O_NONBLOCK, os.O_RDONLY))
+    except BlockingIOError:  # some servers do not delegate a file that is just being created
+        return _leased(path, told, lambda made: made.open(os.O_RDONLY | os.O_NOFOLLOW))
+
+
+def _leased(path: str, told: Told, open_file: Callable[[Handle], object]) -> Handle:
     handle = Handle(path)
     try:
-        number = handle.open(os.O_RDONLY | os.O_NOFOLLOW)
+        open_file(handle)
+        number = handle[0]
         fcntl.fcntl(number, _F_SETSIG, told.signal)
         fcntl.fcntl(number, _F_SETOWN_EX, _OWNER.pack(_F_OWNER_TID, told.thread))
         fcntl.fcntl(number, _F_SETLEASE, fcntl.F_RDLCK)

@@ -41,14 +41,6 @@ class Ownership:
         finally:
             handle.close()
 
-    def make_token(self, path: str) -> None:
-        """Create an empty file that was never open for writing; the name must not exist."""
-        handle = Handle(path)
-        try:
-            self.open_new(path, handle, os.O_EXCL, os.O_RDONLY)
-        finally:
-            handle.close()
-
     def make_folder(self, path: str) -> None:
         """Create a folder."""
         os.mkdir(path, self._folder_mode)

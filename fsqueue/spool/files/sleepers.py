@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fsqueue.spool.disk.filesystem import Filesystem
+    from fsqueue.spool.disk.syscalls import Handle
     from fsqueue.spool.format.layout import Layout
 
 
@@ -30,7 +31,7 @@ class Sleepers:
         fs: Filesystem,
         layout: Layout,
         make_folders: Callable[[str], object],
-        with_folder: Callable[[str, Callable[[], None]], None],
+        with_folder: Callable[[str, Callable[[], Handle]], Handle],
     ) -> None:
         self._fs, self._layout = fs, layout
         self._make_folders, self._with_folder = make_folders, with_folder

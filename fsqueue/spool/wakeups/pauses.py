@@ -10,7 +10,6 @@ if TYPE_CHECKING:
 GROWTH: Final = 1.3
 """Each pause without an event is longer than the one before by this factor."""
 
-
 # At the start of a wait, nobody polls for this share of the usual wait, and for at most _LONGEST
 # seconds, so that whatever comes early is not delayed much.
 _SHARE, _LONGEST = 0.75, 0.05
@@ -22,6 +21,11 @@ _LONGER = 1.25
 # After a poll that found several calls, nobody polls for this many seconds: their publisher is
 # likely to make more, and several cost one listing.
 _TOGETHER = 0.02
+# On a file server a wait is late after this many times the usual one, or if none is known. Then a
+# pause has at least so many seconds.
+_LATE, _LATE_PAUSE = 2.0, 0.03
+# The same, and the growth, if a ring will soon announce the result: few polls lead to the token.
+_RUNG_PAUSE, _RUNG_GROWTH = 0.08, 2.0
 # Waits longer than this, in seconds, do not belong to calls that follow each other.
 _RELATED = 0.5
 
@@ -54,6 +58,25 @@ class Rhythm:
         """
         self._began = now
         return min(max(_SHARE * self._usual, _TOGETHER if several else 0.0), self._longest)
+
+    @property
+    def first(self) -> float:
+        """Seconds of the first pause between two polls; 0 if the spool is on a local disk."""
+        return self.step or min(_LATE_PAUSE, self._longest)
+
+    def pauses(self, pause: float, now: float, *, rung: bool = False) -> tuple[float, float]:
+        """The pause after a poll that found nothing, and the one after the next such poll.
+
+        Args:
+            pause: the former as it was planned, in seconds.
+            now: the time of the poll, in seconds.
+            rung: this process makes a token when its pauses have become long.
+        """
+        least, growth = self.step, GROWTH
+        if self._longest > 0 and now - self._began > _LATE * self._usual:
+            least, growth = (_RUNG_PAUSE, _RUNG_GROWTH) if rung else (_LATE_PAUSE, GROWTH)
+        pause = max(pause, least)
+        return pause, pause * growth
 
     def end(self, now: float) -> None:
         """Record that something was found."""

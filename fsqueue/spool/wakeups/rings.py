@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 log: logging.Logger = logging.getLogger(__name__)
 
-VIEW: Final = 2.0
+VIEW: Final = 0.5
 """Seconds for which a process relies on its last listing of a folder of tokens."""
 ALL: Final = 1 << 30
 """Ring every token in a folder."""

@@ -29,7 +29,7 @@ log: logging.Logger = logging.getLogger(__name__)
 # Seconds between two polls of a process that has a token.
 _SAFETY_NET = 30.0
 # A process makes a token when its pauses between polls reach this share of the longest.
-_EARLY = 0.25
+_EARLY = 0.2
 
 # After two lost rings within an hour, a process polls for ten minutes as if it had no token, and
 # twice as long each time it happens again, unless a day without it has passed. Rings in between
@@ -65,21 +65,19 @@ class Token:
     def __init__(
         self,
         fs: Filesystem,
-        make: Callable[[str, Callable[[], None]], None],
+        make: Callable[[str, Callable[[], Handle]], Handle],
         folder: str,
         owner: Callable[[], str],
         poll_interval: float,
         on_ring: Callable[[], object],
     ) -> None:
         self._fs, self._make, self._folder, self._owner = fs, make, folder, owner
-        # A publisher that has just listed this folder does not list it again for a while. Until
-        # then, and for one more poll, this process polls as if it had no token.
-        self._settles_in = VIEW + 2 * poll_interval
         self._early = _EARLY * poll_interval
         self._on_ring = on_ring
         self._wanted = self._asked = False
         self._held: dict[str, Handle] = {}
         self._since = float("inf")
+        self._settled = False
         self._missed_at, self._distrust = float("-inf"), _DISTRUST
         self._pause, self._next_try = _FIRST_PAUSE, 0.0
         self.refusal: str = ""
@@ -91,20 +89,24 @@ class Token:
 
     @property
     def settled(self) -> bool:
-        """Whether every ring reaches this process, so that it need not poll often."""
-        return self._fs.monotonic() > self._since + self._settles_in
+        """Whether a ring announces all that comes from now on, so this process polls rarely."""
+        return self._settled and self._since < float("inf")
 
-    def longer(self, pause: float) -> float:
+    def longer(self, pause: float, found_until: float) -> float:
         """The pause until the next poll: as given, or longer once a ring will end it.
 
         Args:
             pause: the usual pause, which grows while polls find nothing. When it is long enough, a
                 token is made.
+            found_until: whatever was published before has been found, by the monotonic clock. A
+                publisher that listed the tokens just before this one was made does not list them
+                again for a while.
         """
         if pause < self._early:
             return pause
         self.arm()
-        return _SAFETY_NET if self.settled else pause
+        self._settled = found_until > self._since + VIEW
+        return _SAFETY_NET if self._settled else pause
 
     def arm(self) -> None:
         """Start making a token, unless there is one, or the server refused one recently."""
@@ -124,16 +126,15 @@ class Token:
         """Make a token, and remove it if it is no longer wanted. In the thread of `recalls`."""
         path = f"{self._folder}/{self._owner()}.{next(_numbers)}"
         try:
-            self._make(path, lambda: self._fs.make_token(path))
-            handle = self._fs.lease(path, told)
+            handle = self._make(path, lambda: self._fs.lease(path, told))
         except (OSError, FSQueueError) as error:
             self._refuse(error)
             self._discard(path)
             return
         self._pause, self.refusal = _FIRST_PAUSE, ""
+        self._settled, self._since = False, self._fs.monotonic()
         self._held[path] = handle
         recalls().hold(handle, self._recalled)
-        self._since = self._fs.monotonic()
         if not self._wanted:  # it was disarmed meanwhile
             self._drop()
 

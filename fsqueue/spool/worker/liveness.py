@@ -110,12 +110,34 @@ class Observer:
         for known in self._records.keys() - names:
             del self._records[known]
             self._observations.pop(self._store.layout.worker_beat(known), None)
-        unread = sorted(name for name in names if self._records.get(name) is None)
-        for name in unread[:most]:
-            self._records[name] = self._read(name)
-        for name in unread:
+        for name in names:
             self._records.setdefault(name, None)
+        self._read_records(self._unread()[:most])
+
+    def _unread(self) -> list[str]:
+        return sorted(name for name, record in self._records.items() if record is None)
+
+    def _read_records(self, names: Iterable[str]) -> None:
+        for name in names:
+            self._records[name] = self._read(name)
         self._here = {name: each for name, each in self._records.items() if each and _is_here(each)}
+
+    def unserved(self, folders: Iterable[str]) -> list[str]:
+        """The folders of queues that no living worker serves; lists the workers for that.
+
+        On a file server each record costs several requests, so no more are read than needed.
+
+        Args:
+            folders: names of folders, as in `serving`.
+        """
+        self.discover(most=0)
+        left = [folder for folder in folders if not self.serving(folder)]
+        for name in self._unread():
+            if not left:
+                break
+            self._read_records([name])
+            left = [folder for folder in left if not self.serving(folder)]
+        return left
 
     def _read(self, name: str) -> WorkerRecord | None:
         path = self._store.layout.worker_record(name)
