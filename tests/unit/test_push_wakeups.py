@@ -285,6 +285,19 @@ def test_two_lost_rings_are_believed_for_ten_minutes_and_then_for_longer(side):
     wait_until(lambda: token.path)
 
 
+def test_a_token_is_not_expected_while_the_server_is_distrusted_or_has_refused(side):
+    sleeper = side()
+    token = sleeper.armed()
+    assert token.expected
+    lose_twice(sleeper, token)
+    assert not token.expected
+    sleeper.fs.clock_offset += 601.0
+    assert token.expected
+    refused = side(Mounted(Fault.fail(errno.EAGAIN, verb="lease", at=None))).token()
+    wait_until(lambda: refused.refusal)
+    wait_until(lambda: not refused.expected)
+
+
 def test_rings_that_arrive_do_not_make_up_for_those_of_others_that_are_lost(side):
     sleeper, publisher = side(), side()
     token = sleeper.armed()

@@ -281,7 +281,7 @@ class Waiter:
     def poll(self) -> None:
         """List the mailboxes of the calls that are awaited, and end the waits."""
         began = self._fs.monotonic()
-        rung = self._token is not None and not self._token.refusal
+        rung = self._token is not None and self._token.expected
         pause, longer = self._rhythm.pauses(self._pause, began, rung=rung)
         # Other threads leave the poll to this one; if it hangs or raises, they poll later.
         self._next_poll = began + self._poll_interval

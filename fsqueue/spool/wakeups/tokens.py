@@ -88,6 +88,11 @@ class Token:
         return next(iter(list(self._held)), "")
 
     @property
+    def expected(self) -> bool:
+        """Whether there is a token, or one will be made when the pauses are long."""
+        return bool(self._held) or self._fs.monotonic() >= self._next_try
+
+    @property
     def settled(self) -> bool:
         """Whether a ring announces all that comes from now on, so this process polls rarely."""
         return self._settled and self._since < float("inf")
