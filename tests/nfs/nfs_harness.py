@@ -190,11 +190,14 @@ class Site:
         with contextlib.closing(remote):
             return remote(code, STEP)
 
+    def exported(self, top):
+        """The path of a folder of the spool on the server."""
+        return f"{self._exported}/spool/{top}"
+
     def files(self, top):
         """Names of files in a folder of the spool, at any depth."""
-        path = f"{self._exported}/spool/{top}"
         return self.on_server(
-            f"sorted(name for _, _, names in os.walk({path!r}) for name in names)"
+            f"sorted(name for _, _, names in os.walk({self.exported(top)!r}) for name in names)"
         )
 
     def digest(self, path):

@@ -4,10 +4,11 @@ Whether a server delegates a file is its own decision: after many recalls it may
 minute. So no time has a bound that polling would not meet, and no count unless there is a token.
 """
 
+import contextlib
 import os
 
 import pytest
-from nfs_harness import LOOK
+from nfs_harness import LOOK, STEP
 from support import wait_until
 
 PUSH = {"FSQUEUE__WATCH": "push", "FSQUEUE__HEARTBEAT": "2"}
@@ -34,6 +35,13 @@ def published(go):
     return requests()
 """
 REQUESTS = "requests()"
+# When the server first has an outcome; the guests' clocks are that of the machine.
+PUBLISHED = """
+import os, time
+while not any(files for _, _, files in os.walk({done!r})):
+    time.sleep(0.0005)
+time.time()
+"""
 # Upkeep costs more than polls, and its costliest part comes at every fifth beat: there is no beat
 # while requests are counted.
 UNHURRIED = {"FSQUEUE__HEARTBEAT": "60", "FSQUEUE__LEASE": "200"}
@@ -54,7 +62,8 @@ def measure(site, settings, version, record_property):
     pushed = name == "push" and version != "3"
     if pushed:
         wait_until(lambda: tokens(site), timeout=30, what="a token", pause=LOOK)
-    with site.steps("a") as client, site.steps("b") as host:
+    server = site.lab.remote("server")
+    with site.steps("a") as client, site.steps("b") as host, contextlib.closing(server):
         client(COUNTS)
         host(COUNTS)
         host("time.sleep(6)")  # it settles, or its pauses grow
@@ -67,8 +76,14 @@ def measure(site, settings, version, record_property):
         for _ in range(6):
             client(f"time.sleep({(SILENCE - 1) / 6})")
         waited = client(REQUESTS) - before
+        server.start(PUBLISHED.format(done=site.exported("done")))
         found = caller.answer(timeout=SILENCE + 40)
+        found["received"] = found["had"] - server.result(STEP)
     record_property(f"requests of an idle minute, {name}", round(idle))
+    received = round(1e3 * found["received"], 1)
+    record_property(
+        f"ms from the publication of an outcome until its caller had it, {name}", received
+    )
     for what in ("started", "answered"):
         text = f"ms until a call after {SILENCE:g} s of silence was {what}, {name}"
         record_property(text, round(1e3 * found[what], 1))

@@ -47,7 +47,8 @@ def after_silence(folder, go, seconds):
     nfs_tasks.wait_for(folder, go)
     called = time.time()
     began, ended = nfs_tasks.nap(float(seconds))
-    return {"started": began - called, "answered": time.time() - ended}
+    had = time.time()
+    return {"started": began - called, "answered": had - ended, "had": had}
 
 
 def counted(folder, command, *arguments):
