@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
-import struct
+import tempfile
 from pathlib import Path
 
 from fsqueue.testing import FaultyFilesystem
 
 ENV = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
 """The environment of a child process that imports this module."""
-
-_F_SETOWN_EX, _F_OWNER_TID = 15, 0
 
 
 def break_locally(path: str) -> None:
@@ -27,7 +24,7 @@ class Mounted(FaultyFilesystem):
 
     Attributes:
         stopped_at: the time at which its clock stands still; None: it goes on.
-        deaf: the kernel tells no thread of a recalled lease.
+        deaf: no ring reaches the leases that it takes.
     """
 
     def __init__(self, *faults) -> None:
@@ -45,10 +42,11 @@ class Mounted(FaultyFilesystem):
         self.stopped_at = None
 
     def lease(self, path, told):
-        handle = super().lease(path, told)
-        if self.deaf:
-            fcntl.fcntl(handle[0], _F_SETOWN_EX, struct.pack("ii", _F_OWNER_TID, 0))
-        return handle
+        if not self.deaf:
+            return super().lease(path, told)
+        Path(path).touch()
+        with tempfile.TemporaryDirectory() as elsewhere:
+            return super().lease(f"{elsewhere}/{os.path.basename(path)}", told)
 
     def ring_token(self, path) -> None:
         super().ring_token(path)

@@ -128,7 +128,7 @@ def test_times_in_whole_seconds_have_longer_ticks(opened):
 
 
 def test_a_cached_listing_is_dropped_once_in_a_while(opened):
-    drops = [opened.drops(1.0) for _ in range(165)]
+    drops = [opened.drops(1.0) for _ in range(100)]
     assert 3 <= sum(drops) <= 5
 
 

@@ -298,6 +298,41 @@ def test_a_token_is_not_expected_while_the_server_is_distrusted_or_has_refused(s
     wait_until(lambda: not refused.expected)
 
 
+def settled(side):
+    sleeper = side()
+    token = sleeper.armed()
+    sleeper.fs.clock_offset += 2 * VIEW
+    assert token.longer(POLL, sleeper.fs.monotonic()) > POLL
+    return sleeper, token
+
+
+def test_a_poll_that_is_quicker_than_its_ring_is_no_lost_ring(side):
+    sleeper, token = settled(side)
+    for _ in range(3):
+        token.doubt()
+        assert not token.settled
+        assert token.longer(POLL, sleeper.fs.monotonic()) == POLL
+        sleeper.fs.ring_token(token.path)  # here it comes
+        wait_until(lambda: not token.path)
+        token.arm()
+        wait_until(lambda: token.path)
+        sleeper.fs.clock_offset += 10.0
+        assert token.longer(POLL, sleeper.fs.monotonic()) > POLL
+
+
+def test_a_ring_that_has_not_come_after_a_second_is_lost(side):
+    sleeper, token = settled(side)
+    for _ in range(2):
+        token.doubt()
+        sleeper.fs.clock_offset += 1.1
+        assert token.longer(POLL, sleeper.fs.monotonic()) == POLL
+        wait_until(lambda: not token.path)
+        if token.expected:
+            token.arm()
+            wait_until(lambda: token.path)
+    assert_none_is_made(token)
+
+
 def test_rings_that_arrive_do_not_make_up_for_those_of_others_that_are_lost(side):
     sleeper, publisher = side(), side()
     token = sleeper.armed()

@@ -49,13 +49,14 @@ def test_whatever_comes_begins_a_new_silence():
     assert len(found) == 2
 
 
-def test_a_look_that_fails_is_repeated(caplog):
+@pytest.mark.parametrize("remote", [False, True])
+def test_a_look_that_fails_is_repeated_soon(caplog, remote):
     errors = [OSError("the server is down"), SpoolReplacedError("another spool")]
 
     def check():
         raise errors.pop(0)
 
-    silence = Silence(check, lambda: True, remote=False)
+    silence = Silence(check, lambda: True, remote=remote)
     silence.begin(0)
     silence.look_if_due(3)
     assert "the server is down" in caplog.text

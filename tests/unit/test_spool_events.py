@@ -10,8 +10,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from spool_pair import StillClock
 from support import open_store, wait_until
+from unit.spool_pair import StillClock
 
 from fsqueue.spool.caller.waiter import Waiter
 from fsqueue.spool.wakeups import inotify

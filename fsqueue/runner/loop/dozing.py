@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fsqueue.spool.worker.backlog.folder import FRESH_FOR
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -42,7 +44,7 @@ class Dozing:
                 token = self._sleepers.token(queue, lambda: worker.name, poll_interval, wake)
                 self._tokens[store.layout.queue(queue)] = token
         # A search lists some of the folders in turn, and relies on recent listings of others.
-        self._overlooks = 2 * poll_interval
+        self._overlooks = poll_interval + max(poll_interval, FRESH_FOR)
         self._searched = float("-inf")
         self._rarely = False
 

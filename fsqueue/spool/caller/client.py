@@ -131,7 +131,8 @@ class Client:
         self._entered = self._receives = False
         self._registered = self._recorded = False
         self._slots: dict[int, _Slot] = {}
-        self._last: dict[str, str] = {}  # by queue: the path of the last call that was published
+        # By queue: the path of the last call, if it was published into its slot.
+        self._last: dict[str, str] = {}
         self.waiter: Waiter = Waiter(
             store.outcomes,
             self.name,
@@ -183,6 +184,7 @@ class Client:
 
     def _publish(self, draft: Draft) -> Receipt:
         call, payload, buffers, once, parent = draft
+        self._last.pop(call.queue, None)
         self._receives = self._receives or not call.keep
         if once is not None:
             # Such a call does not wait here for its parent. The worker that claims it files it as
@@ -233,10 +235,13 @@ class Client:
         return published
 
     def saw_claim(self, queue: str) -> bool:
-        """Whether a worker has taken the last call published to a queue.
+        """Whether the last call published to a queue of a file server has left its slot.
 
-        It is True once for each call, as that worker may die later.
+        Then a worker has taken it, unless it was cancelled. It is True once for each call, as that
+        worker may die later. On a local disk, where looking for workers costs little: False.
         """
+        if not self.store.fs.remote:
+            return False
         folder, _, name = self._last.pop(queue, "").rpartition("/")
         return bool(name) and name not in self.store.fs.names(folder, fresh=True)
 

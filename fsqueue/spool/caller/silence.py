@@ -21,7 +21,7 @@ class Silence:
         check: checks, before each look, that the folder still holds this spool.
         look: looks for workers; returns whether no further look is needed.
         remote: whether the spool is on a network filesystem, where a look costs several requests:
-            if it finds workers, the next one follows after a minute.
+            the next one follows after a minute.
     """
 
     def __init__(
@@ -43,18 +43,20 @@ class Silence:
         """Look, if nothing has come for long enough.
 
         Args:
-            now: the time, or that of the next poll: one poll less if the look comes along with it.
+            now: the time of the next poll, so that a look that is due before comes with this one.
 
         Raises:
             SpoolReplacedError: the folder holds another spool.
         """
         if now < self.ends:
             return
-        self._lasts = _LONGEST if self._remote else min(2 * self._lasts, _LONGEST)
+        self._lasts = min(2 * self._lasts, _LONGEST)
         over, self._since = False, float("inf")  # so that no other thread looks meanwhile
         try:
             self._check()
             over = self._look()
+            if self._remote:
+                self._lasts = _LONGEST
         except OSError as error:
             log.warning("cannot check for workers: %s", error)
         finally:

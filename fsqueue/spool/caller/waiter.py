@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from fsqueue.spool.files.outcomes import Outcomes
+    from fsqueue.spool.wakeups.tokens import Token
 
 log: logging.Logger = logging.getLogger(__name__)
 
@@ -272,41 +273,41 @@ class Waiter:
 
     @property
     def until_poll(self) -> float:
-        """Seconds until a thread should poll, or check again; negative if that is overdue.
-
-        After a ring, polls are due sooner than the sleeping threads expect.
-        """
+        """Seconds until a thread should poll, or check whether a ring has made that sooner."""
         return min(self._next_poll - self._fs.monotonic(), self._poll_interval)
 
     def poll(self) -> None:
         """List the mailboxes of the calls that are awaited, and end the waits."""
         began = self._fs.monotonic()
-        rung = self._token is not None and self._token.expected
+        token = self._token_for_all()
+        rung = token is not None and token.expected
         pause, longer = self._rhythm.pauses(self._pause, began, rung=rung)
         # Other threads leave the poll to this one; if it hangs or raises, they poll later.
         self._next_poll = began + self._poll_interval
         self._pause = min(longer, self._poll_interval)
         self._missed = False
-        settled, found_until = self._token is not None and self._token.settled, began
+        settled, found_until = token is not None and token.settled, began
         try:
             self._poll()
         except OSError as error:
             log.warning("cannot check for results, trying again: %s", error)
             found_until = float("-inf")
-        if settled and self._heard and self._token is not None:
-            self._token.missed()
+        if settled and self._heard and token is not None:
+            token.doubt()
         rest = min((self._fs.monotonic() - began) * _REST, self._poll_interval)
         pause = max(min(pause, self._pause), rest)
         self._watch_silence(began + pause)
         now = self._fs.monotonic()
-        due = now + self._longer(pause, found_until)
-        self._next_poll = 0.0 if self._missed else min(due, max(now + pause, self._silence.ends))
+        token = self._token_for_all()
+        longest = pause if token is None else token.longer(pause, found_until)
+        if self._waiting:
+            longest = min(longest, max(pause, self._silence.ends - now))
+        self._next_poll = 0.0 if self._missed else now + longest
 
-    def _longer(self, pause: float, found_until: float) -> float:
-        """The pause until the next poll, longer if a ring will announce all that is awaited."""
-        if self._token is None or any(client_of(each) != self._client for each in [*self._waiting]):
-            return pause
-        return self._token.longer(pause, found_until)
+    def _token_for_all(self) -> Token | None:
+        """The token, if its ring will announce all that is awaited."""
+        own = all(client_of(each) == self._client for each in [*self._waiting])
+        return self._token if own else None
 
     def _watch_silence(self, next_poll: float) -> None:
         if self._heard:

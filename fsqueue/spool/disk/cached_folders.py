@@ -26,9 +26,9 @@ _TICK, _LONG_TICK = 0.1, 2.5
 # is good until _TICK has passed; then another one makes sure.
 _LINUX_TICK = 0.012
 _SECOND = 1_000_000_000
-# After this many seconds the cache is dropped anyway, since other processes fill it, too. Of three
-# polls of a process that the server wakes, the first two are one request for each folder.
-_LASTS = 75.0
+# After this many seconds the cache is dropped anyway, since other processes fill it, too. A process
+# that the server wakes polls every 30 s, so every other poll is one request for each folder.
+_LASTS = 45.0
 _MOST = 1_000  # folders to remember
 
 

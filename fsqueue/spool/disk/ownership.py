@@ -25,7 +25,7 @@ class Ownership:
         self._folder_mode = _OWN_FOLDER if group is None else _GROUP_FOLDER
 
     def open_new(self, path: str, handle: Handle, more: int = 0, access: int = os.O_WRONLY) -> None:
-        """Open a file for writing, creating it if it is missing; `more` are flags of `open`."""
+        """Open a file, creating it if it is missing; `more` are flags of `open`."""
         del path  # it is named in traces
         flags = access | os.O_CREAT | os.O_NOFOLLOW | more
         number, mode = handle.open(flags, self.file_mode), self.file_mode

@@ -24,7 +24,7 @@ _TOGETHER = 0.02
 # On a file server a wait is late after this many times the usual one, or if none is known. Then a
 # pause has at least so many seconds.
 _LATE, _LATE_PAUSE = 2.0, 0.03
-# The same, and the growth, if a ring will soon announce the result: few polls lead to the token.
+# The least pause of a late wait, and its growth, if few polls will lead to a token.
 _RUNG_PAUSE, _RUNG_GROWTH = 0.08, 2.0
 # Waits longer than this, in seconds, do not belong to calls that follow each other.
 _RELATED = 0.5

@@ -28,8 +28,11 @@ log: logging.Logger = logging.getLogger(__name__)
 
 # Seconds between two polls of a process that has a token.
 _SAFETY_NET = 30.0
-# A process makes a token when its pauses between polls reach this share of the longest.
+# A process makes a token when its pauses between polls reach so many seconds, or this share of the
+# longest if that is shorter than a second.
 _EARLY = 0.2
+# A ring that has not come so many seconds after a poll has found its cause is lost.
+_RING_TAKES = 1.0
 
 # After two lost rings within an hour, a process polls for ten minutes as if it had no token, and
 # twice as long each time it happens again, unless a day without it has passed. Rings in between
@@ -72,12 +75,13 @@ class Token:
         on_ring: Callable[[], object],
     ) -> None:
         self._fs, self._make, self._folder, self._owner = fs, make, folder, owner
-        self._early = _EARLY * poll_interval
+        self._early = _EARLY * min(poll_interval, 1.0)
         self._on_ring = on_ring
         self._wanted = self._asked = False
         self._held: dict[str, Handle] = {}
         self._since = float("inf")
         self._settled = False
+        self._doubted_at = float("inf")
         self._missed_at, self._distrust = float("-inf"), _DISTRUST
         self._pause, self._next_try = _FIRST_PAUSE, 0.0
         self.refusal: str = ""
@@ -109,8 +113,11 @@ class Token:
         """
         if pause < self._early:
             return pause
+        doubtful = self._doubted_at < float("inf")
+        if self._fs.monotonic() > self._doubted_at + _RING_TAKES:
+            self.missed()
         self.arm()
-        self._settled = found_until > self._since + VIEW
+        self._settled = not doubtful and found_until > self._since + VIEW
         return _SAFETY_NET if self._settled else pause
 
     def arm(self) -> None:
@@ -138,6 +145,7 @@ class Token:
             return
         self._pause, self.refusal = _FIRST_PAUSE, ""
         self._settled, self._since = False, self._fs.monotonic()
+        self._doubted_at = float("inf")
         self._held[path] = handle
         recalls().hold(handle, self._recalled)
         if not self._wanted:  # it was disarmed meanwhile
@@ -156,14 +164,20 @@ class Token:
         self._asked = False
 
     def _recalled(self) -> None:
-        self._since = float("inf")
+        self._since = self._doubted_at = float("inf")
         try:
             self._on_ring()
         finally:
             self._drop()
 
+    def doubt(self) -> None:
+        """Record that a poll found something before its ring came, if it comes at all."""
+        if self._held and self._doubted_at == float("inf"):
+            self._settled, self._doubted_at = False, self._fs.monotonic()
+
     def missed(self) -> None:
         """Record that a poll found something that no ring announced."""
+        self._doubted_at = float("inf")
         now = self._fs.monotonic()
         if now > self._missed_at + _TWICE_WITHIN:
             self._missed_at = now
