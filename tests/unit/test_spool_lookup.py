@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 
 import pytest
@@ -36,6 +37,49 @@ def worker(store):
     worker.deregister()
 
 
+class Believing(FaultyFilesystem):
+    """Takes outcomes for missing until it has listed their folder, as a client on NFSv3 may do."""
+
+    def __init__(self):
+        super().__init__(remote=True)
+        self.listed = set()
+
+    def names(self, path, **options):
+        self.listed.add(path)
+        return super().names(path, **options)
+
+    def exists(self, path, **options):
+        return self._knows(path) and super().exists(path, **options)
+
+    def read_content(self, path, *args, **options):
+        if not self._knows(path):
+            raise FileNotFoundError(errno.ENOENT, "so it believes", path)
+        return super().read_content(path, *args, **options)
+
+    def _knows(self, path):
+        return "/done/" not in path or os.path.dirname(path) in self.listed
+
+
+def test_an_outcome_that_a_client_takes_for_missing_is_found(spool, store, receipt, worker):
+    claim = worker.claim(receipt.path)
+    store.endings.complete(claim, outcome_of(store, receipt.invocation_id, State.SUCCEEDED))
+    worker.release(claim)
+    assert state_of(open_store(spool, Believing()), receipt.invocation_id) is State.SUCCEEDED
+
+
+def outcome_of(store, invocation_id, state):
+    return Outcome(
+        id=invocation_id,
+        spool=store.files.info.id,
+        attempt=1,
+        state=state,
+        worker="",
+        started=0.0,
+        ended=0.0,
+        codec="",
+    )
+
+
 @pytest.mark.parametrize("state", [State.SUCCEEDED, State.FAILED])
 @pytest.mark.parametrize("keep", [None, True])
 def test_states_from_birth_to_end(store, receipt, worker, state, keep):
@@ -46,17 +90,7 @@ def test_states_from_birth_to_end(store, receipt, worker, state, keep):
     assert state_of(store, invocation_id) is State.RUNNING
     assert is_running(store, invocation_id)
     worker.release(claim)
-    outcome = Outcome(
-        id=invocation_id,
-        spool=store.files.info.id,
-        attempt=1,
-        state=state,
-        worker="",
-        started=0.0,
-        ended=0.0,
-        codec="",
-    )
-    store.endings.complete(claim, outcome)
+    store.endings.complete(claim, outcome_of(store, invocation_id, state))
     if keep:
         store.outcomes.collect(invocation_id, keep=True)
     assert state_of(store, invocation_id) is state

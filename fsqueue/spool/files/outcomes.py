@@ -288,6 +288,15 @@ class Outcomes:
         kept = self.files.read_if_there(self.layout.kept(invocation_id))
         return done if kept is None else kept
 
+    def peek_again(self, invocation_id: str) -> Content | None:
+        """Like `peek`, for an outcome that should be there, as the call is nowhere else.
+
+        It may have been published in the tick of the server's clock in which an NFS client was told
+        that it is missing. The client believes that until it lists the folder in a later tick.
+        """
+        places = self.layout.done(invocation_id), self.layout.kept(invocation_id)
+        return self.peek(invocation_id) if any(map(self.fs.is_there, places)) else None
+
     def read(self, invocation_id: str, data: Content) -> tuple[Outcome, Payload]:
         """Header and payload of an outcome.
 

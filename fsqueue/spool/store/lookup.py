@@ -174,7 +174,7 @@ def state_of(
             return State.PENDING
         if is_running(store, invocation_id):
             return State.RUNNING
-    data = store.outcomes.peek(invocation_id)
+    data = store.outcomes.peek(invocation_id) or store.outcomes.peek_again(invocation_id)
     if data is not None:
         return _state_in(store, invocation_id, data, member)
     raise UnknownInvocationError(
