@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
-import tempfile
+import struct
 from pathlib import Path
 
 from fsqueue.testing import FaultyFilesystem
 
 ENV = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
 """The environment of a child process that imports this module."""
+
+_F_SETOWN_EX, _F_OWNER_TID = 15, 0
 
 
 def break_locally(path: str) -> None:
@@ -24,7 +27,7 @@ class Mounted(FaultyFilesystem):
 
     Attributes:
         stopped_at: the time at which its clock stands still; None: it goes on.
-        deaf: no ring reaches the leases that it takes.
+        deaf: the kernel tells no thread of a recalled lease.
     """
 
     def __init__(self, *faults) -> None:
@@ -42,11 +45,10 @@ class Mounted(FaultyFilesystem):
         self.stopped_at = None
 
     def lease(self, path, told):
-        if not self.deaf:
-            return super().lease(path, told)
-        Path(path).touch()
-        with tempfile.TemporaryDirectory() as elsewhere:
-            return super().lease(f"{elsewhere}/{os.path.basename(path)}", told)
+        handle = super().lease(path, told)
+        if self.deaf:
+            fcntl.fcntl(handle[0], _F_SETOWN_EX, struct.pack("ii", _F_OWNER_TID, 0))
+        return handle
 
     def ring_token(self, path) -> None:
         super().ring_token(path)

@@ -16,10 +16,16 @@ from pushing import ENV, Mounted
 from support import PATIENCE, open_store, wait_until
 
 from fsqueue import FSQueue
+from fsqueue.runner.loop.dozing import Dozing
+from fsqueue.runner.shared.resource_pool import ResourcePool
 from fsqueue.spool.disk.leases import Told, is_broken, take_lease
+from fsqueue.spool.format.resources import NONE
 from fsqueue.spool.wakeups.recalls import recalls
 from fsqueue.spool.wakeups.rings import VIEW
+from fsqueue.spool.worker.backlog.folder import FRESH_FOR
+from fsqueue.spool.worker.backlog.worker import WorkerBacklog
 from fsqueue.spool.worker.expiry import expire
+from fsqueue.spool.worker.registration import Worker
 from fsqueue.testing import Fault, FaultyFilesystem
 
 pytestmark = [
@@ -124,6 +130,46 @@ def test_a_call_that_needs_resources_and_a_resumed_queue_wake_all(side):
         sleeper.woken.clear()
         wake()
         wait_until(lambda: sorted(sleeper.woken) == ["a", "b"])
+
+
+def test_a_token_is_made_by_one_call(side):
+    """Each call on its path would be a request to the server, or several."""
+    sleeper = side()
+    sleeper.store.files.sleepers.enter(QUEUE)
+    sleeper.fs.inject()
+    path = sleeper.armed().path
+    assert [op.verb for op in sleeper.fs.trace if op.path == path] == ["lease"]
+
+
+def test_a_publisher_looks_for_tokens_again_after_a_while(side):
+    """It must be less than a second: calls of a second, one after another, are rung."""
+    sleeper, publisher = side(), side()
+    publisher.pending()
+    folder = publisher.store.layout.tokens(QUEUE)
+    wait_until(lambda: publisher.fs.listings(folder) == 1)
+    sleeper.armed()
+    publisher.fs.clock_offset += 0.8
+    publisher.pending()
+    wait_until(lambda: sleeper.woken == ["w"])
+
+
+@pytest.mark.parametrize("poll_interval", [0.1, 1.0])
+def test_a_worker_relies_on_its_token_only_after_a_search_with_young_listings(side, poll_interval):
+    """A search may rely on a listing of `FRESH_FOR` seconds before, and list the rest in turn."""
+    sleeper = side()
+    backlog = WorkerBacklog(sleeper.store, {QUEUE: 1.0}, ResourcePool(NONE), weighted=False)
+    worker = Worker(sleeper.store, queues=(QUEUE,), runner="thread", concurrency=1)
+    worker.register()
+    dozing = Dozing(sleeper.store, backlog, worker, poll_interval, int)
+    assert dozing.searches(poll_interval)
+    wait_until(sleeper.listed, what="a token")
+    made = sleeper.fs.monotonic()
+    while dozing.searches(poll_interval):
+        sleeper.fs.clock_offset += poll_interval
+    searched = sleeper.fs.monotonic() - poll_interval
+    assert searched - made > VIEW + FRESH_FOR
+    dozing.end()
+    worker.deregister()
 
 
 def test_an_outcome_wakes_its_client_and_no_worker(side):

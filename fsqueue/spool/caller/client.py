@@ -132,7 +132,7 @@ class Client:
         self._registered = self._recorded = False
         self._slots: dict[int, _Slot] = {}
         # By queue: the path of the last call, if it was published into its slot.
-        self._last: dict[str, str] = {}
+        self._last_published: dict[str, str] = {}
         self.waiter: Waiter = Waiter(
             store.outcomes,
             self.name,
@@ -184,7 +184,7 @@ class Client:
 
     def _publish(self, draft: Draft) -> Receipt:
         call, payload, buffers, once, parent = draft
-        self._last.pop(call.queue, None)
+        self._last_published.pop(call.queue, None)
         self._receives = self._receives or not call.keep
         if once is not None:
             # Such a call does not wait here for its parent. The worker that claims it files it as
@@ -193,7 +193,7 @@ class Client:
             return Receipt(published.invocation_id, published.path, published.content)
         if parent:
             return self._publish_waiting(call, payload, buffers, parent)
-        path = self._last[call.queue] = self.store.publish(call, payload, buffers)
+        path = self._last_published[call.queue] = self.store.publish(call, payload, buffers)
         return Receipt(call.id, path)
 
     def _publish_waiting(
@@ -242,7 +242,7 @@ class Client:
         """
         if not self.store.fs.remote:
             return False
-        folder, _, name = self._last.pop(queue, "").rpartition("/")
+        folder, _, name = self._last_published.pop(queue, "").rpartition("/")
         return bool(name) and name not in self.store.fs.names(folder, fresh=True)
 
     def ring(self, queue: str) -> None:

@@ -1,4 +1,4 @@
-"""Notices that no results come, and has somebody look whether any worker serves the calls."""
+"""Notices that no results come, and then looks whether any worker serves the calls."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ class Token:
         self._wanted = self._asked = False
         self._held: dict[str, Handle] = {}
         self._since = float("inf")
-        self._settled = False
+        self._found_until = float("-inf")
         self._doubted_at = float("inf")
         self._missed_at, self._distrust = float("-inf"), _DISTRUST
         self._pause, self._next_try = _FIRST_PAUSE, 0.0
@@ -99,7 +99,8 @@ class Token:
     @property
     def settled(self) -> bool:
         """Whether a ring announces all that comes from now on, so this process polls rarely."""
-        return self._settled and self._since < float("inf")
+        doubtful = self._doubted_at < float("inf")
+        return not doubtful and self._found_until > self._since + VIEW
 
     def longer(self, pause: float, found_until: float) -> float:
         """The pause until the next poll: as given, or longer once a ring will end it.
@@ -113,12 +114,11 @@ class Token:
         """
         if pause < self._early:
             return pause
-        doubtful = self._doubted_at < float("inf")
         if self._fs.monotonic() > self._doubted_at + _RING_TAKES:
             self.missed()
         self.arm()
-        self._settled = not doubtful and found_until > self._since + VIEW
-        return _SAFETY_NET if self._settled else pause
+        self._found_until = found_until
+        return _SAFETY_NET if self.settled else pause
 
     def arm(self) -> None:
         """Start making a token, unless there is one, or the server refused one recently."""
@@ -144,8 +144,7 @@ class Token:
             self._discard(path)
             return
         self._pause, self.refusal = _FIRST_PAUSE, ""
-        self._settled, self._since = False, self._fs.monotonic()
-        self._doubted_at = float("inf")
+        self._since, self._doubted_at = self._fs.monotonic(), float("inf")
         self._held[path] = handle
         recalls().hold(handle, self._recalled)
         if not self._wanted:  # it was disarmed meanwhile
@@ -173,7 +172,7 @@ class Token:
     def doubt(self) -> None:
         """Record that a poll found something before its ring came, if it comes at all."""
         if self._held and self._doubted_at == float("inf"):
-            self._settled, self._doubted_at = False, self._fs.monotonic()
+            self._doubted_at = self._fs.monotonic()
 
     def missed(self) -> None:
         """Record that a poll found something that no ring announced."""
