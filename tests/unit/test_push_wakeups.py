@@ -8,12 +8,12 @@ import signal
 import subprocess
 import sys
 import threading
-from functools import partial
 from pathlib import Path
 
 import pytest
+from push_side import CLIENT, POLL, QUEUE, sides
 from pushing import ENV, Mounted
-from support import PATIENCE, open_store, wait_until
+from support import PATIENCE, wait_until
 
 from fsqueue import FSQueue
 from fsqueue.runner.loop.dozing import Dozing
@@ -26,14 +26,12 @@ from fsqueue.spool.worker.backlog.folder import FRESH_FOR
 from fsqueue.spool.worker.backlog.worker import WorkerBacklog
 from fsqueue.spool.worker.expiry import expire
 from fsqueue.spool.worker.registration import Worker
-from fsqueue.testing import Fault, FaultyFilesystem
+from fsqueue.testing import Fault
 
 pytestmark = [
     pytest.mark.concurrent,
     pytest.mark.skipif(sys.platform != "linux", reason="only Linux has leases"),
 ]
-QUEUE, CLIENT = "t.default", "client0001"
-POLL = 0.01
 RING = """
 import sys
 from pushing import ENV, Mounted
@@ -41,55 +39,10 @@ Mounted().ring_token(sys.argv[1])
 """
 
 
-class Side:
-    """One process's part: it publishes and sleeps, on a filesystem that it takes for a remote one.
-
-    Attributes:
-        woken: a list of the tokens that were rung.
-    """
-
-    def __init__(self, root: str, fs: FaultyFilesystem | None = None) -> None:
-        self.fs = fs or Mounted()
-        self.store = open_store(root, self.fs)
-        self.store.push()
-        self.woken: list[str] = []
-        self._tokens = []
-
-    def token(self, listener: str = QUEUE, name: str = "w"):
-        """A token that was asked for."""
-        note = partial(self.woken.append, name)
-        token = self.store.files.sleepers.token(listener, lambda: name, POLL, note)
-        self._tokens.append(token)
-        token.arm()
-        return token
-
-    def armed(self, listener: str = QUEUE, name: str = "w"):
-        token = self.token(listener, name)
-        wait_until(lambda: token.path, what="a token")
-        return token
-
-    def listed(self) -> list[str]:
-        return self.fs.names(self.store.layout.tokens(QUEUE))
-
-    def pending(self, queue: str = QUEUE) -> None:
-        self.store.files.sleepers.moved(f"{self.store.layout.pending_folder}/{queue}/s/1")
-
-    def close(self) -> None:
-        for token in self._tokens:
-            token.end()
-
-
 @pytest.fixture
 def side(spool):
-    made: list[Side] = []
-
-    def make(fs: FaultyFilesystem | None = None) -> Side:
-        made.append(Side(spool, fs))
-        return made[-1]
-
-    yield make
-    for each in made:
-        each.close()
+    with sides(spool) as make:
+        yield make
 
 
 # -- being woken ------------------------------------------------------------------------------
@@ -291,109 +244,6 @@ def test_a_filesystem_without_leases_is_asked_once(side):
         assert token.longer(1.0, sleeper.fs.monotonic()) == 1.0
     assert sleeper.fs.count("lease") == 1
     assert not sleeper.listed()
-
-
-def assert_none_is_made(token):
-    token.arm()
-    done = threading.Event()
-    recalls().submit(lambda _: done.set())  # in the thread that makes tokens
-    assert done.wait(PATIENCE)
-    assert not token.path
-
-
-def lose(sleeper, token):
-    """A ring is lost, and the token goes."""
-    token.missed()
-    wait_until(lambda: not sleeper.listed())
-
-
-def lose_twice(sleeper, token):
-    """Two rings are lost; then there is no token."""
-    lose(sleeper, token)
-    token.arm()
-    wait_until(lambda: token.path)
-    lose(sleeper, token)
-    assert_none_is_made(token)
-
-
-def test_two_lost_rings_are_believed_for_ten_minutes_and_then_for_longer(side):
-    sleeper = side()
-    token = sleeper.armed()
-    lose_twice(sleeper, token)
-    sleeper.fs.clock_offset += 601.0
-    token.arm()
-    wait_until(lambda: token.path)
-    lose_twice(sleeper, token)
-    sleeper.fs.clock_offset += 601.0
-    assert_none_is_made(token)
-    sleeper.fs.clock_offset += 600.0
-    token.arm()
-    wait_until(lambda: token.path)
-
-
-def test_a_token_is_not_expected_while_the_server_is_distrusted_or_has_refused(side):
-    sleeper = side()
-    token = sleeper.armed()
-    assert token.expected
-    lose_twice(sleeper, token)
-    assert not token.expected
-    sleeper.fs.clock_offset += 601.0
-    assert token.expected
-    refused = side(Mounted(Fault.fail(errno.EAGAIN, verb="lease", at=None))).token()
-    wait_until(lambda: refused.refusal)
-    wait_until(lambda: not refused.expected)
-
-
-def settled(side):
-    sleeper = side()
-    token = sleeper.armed()
-    sleeper.fs.clock_offset += 2 * VIEW
-    assert token.longer(POLL, sleeper.fs.monotonic()) > POLL
-    return sleeper, token
-
-
-def test_a_poll_that_is_quicker_than_its_ring_is_no_lost_ring(side):
-    sleeper, token = settled(side)
-    for _ in range(3):
-        token.doubt()
-        assert not token.settled
-        assert token.longer(POLL, sleeper.fs.monotonic()) == POLL
-        sleeper.fs.ring_token(token.path)  # here it comes
-        wait_until(lambda: not token.path)
-        token.arm()
-        wait_until(lambda: token.path)
-        sleeper.fs.clock_offset += 10.0
-        assert token.longer(POLL, sleeper.fs.monotonic()) > POLL
-
-
-def test_a_ring_that_has_not_come_after_a_second_is_lost(side):
-    sleeper, token = settled(side)
-    for _ in range(2):
-        token.doubt()
-        sleeper.fs.clock_offset += 1.1
-        assert token.longer(POLL, sleeper.fs.monotonic()) == POLL
-        wait_until(lambda: not token.path)
-        if token.expected:
-            token.arm()
-            wait_until(lambda: token.path)
-    assert_none_is_made(token)
-
-
-def test_rings_that_arrive_do_not_make_up_for_those_of_others_that_are_lost(side):
-    sleeper, publisher = side(), side()
-    token = sleeper.armed()
-    lose(sleeper, token)
-    token.arm()
-    wait_until(lambda: token.path)
-    publisher.pending()
-    wait_until(lambda: sleeper.woken == ["w"] and not token.path)
-    token.arm()
-    wait_until(lambda: token.path)
-    lose(sleeper, token)
-    assert_none_is_made(token)
-    sleeper.fs.clock_offset += 601.0
-    token.arm()
-    wait_until(lambda: token.path)
 
 
 def test_an_hour_old_tokens_are_removed_and_those_of_a_gone_client_with_it(side):
